@@ -1,0 +1,50 @@
+// Builds dist/: the wasm modules (embedded as base64), then the TypeScript. The new dist/ takes the
+// place of the old one when it is whole.
+import { spawnSync } from 'node:child_process';
+import { chmodSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { buildWasm } from './build-wasm.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const fresh = join(root, `dist.new-${process.pid}`);
+const old = join(root, `dist.old-${process.pid}`);
+
+/** tsc leaves `.ts` in the imports of declarations; what is beside them is `.js`. */
+function rewriteDeclarations(folder) {
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || !entry.name.endsWith('.d.ts')) continue;
+    const path = join(entry.parentPath, entry.name);
+    const text = readFileSync(path, 'utf8');
+    writeFileSync(
+      path,
+      text.replace(/((?:from|import)\s*\(?\s*['"]\.[^'"\n]*)\.ts(?=['"])/g, '$1.js'),
+    );
+  }
+}
+
+/** Two renames, so that dist/ is missing for an instant at most. */
+function takePlace() {
+  try {
+    renameSync(join(root, 'dist'), old);
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+  }
+  renameSync(fresh, join(root, 'dist'));
+}
+
+await buildWasm();
+try {
+  const compiler = join(root, 'node_modules/typescript/bin/tsc');
+  const tsc = spawnSync(process.execPath, [compiler, '-p', root, '--outDir', fresh], {
+    stdio: 'inherit',
+  });
+  if (tsc.status === 0) {
+    rewriteDeclarations(fresh);
+    chmodSync(join(fresh, 'cli/main.js'), 0o755);
+    takePlace();
+  }
+  process.exitCode = tsc.status ?? 1;
+} finally {
+  for (const folder of [fresh, old]) rmSync(folder, { recursive: true, force: true });
+}

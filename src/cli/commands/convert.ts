@@ -1,0 +1,123 @@
+import { Qcow2Error } from '../../errors.ts';
+import { convertFile } from '../../workers/convert-file.ts';
+import { type Arguments, asksForOptionList } from '../arguments.ts';
+import { inputOptions, knownFormat } from '../common-options.ts';
+import type { Context } from '../context.ts';
+import { CreateOptionValues, createOptionsHelp } from '../create-options.ts';
+import { parseKeyValues } from '../key-values.ts';
+import { Progress } from '../progress.ts';
+import { parseSize, parseWholeNumber } from '../sizes.ts';
+
+/** Cache modes of qemu-img. */
+const CACHE_MODES = ['writeback', 'none', 'unsafe', 'directsync', 'writethrough'] as const;
+const MAX_THREADS = 16;
+const MAX_SPARSE_SIZE = 16 * 1024 * 1024;
+
+/** `qcow2 convert`: copies images into a new one. */
+export async function run(args: Arguments<'convert'>, context: Context): Promise<number> {
+  const format = knownFormat(args.value('target-format') ?? 'raw');
+  if (asksForOptionList(args.values('options'))) {
+    context.write(createOptionsHelp(format));
+    return 0;
+  }
+  requireConsistent(args);
+  const options = convertOptions(args, format);
+  const shown = args.has('progress') && !args.has('quiet');
+  const progress = new Progress(shown ? context.write : undefined);
+  const stopReporting = context.onProgressRequest(() => context.writeError(`${progress.line()}\n`));
+  let succeeded = false;
+  try {
+    await convertFile({
+      ...options,
+      signal: context.interruptible(),
+      onProgress: (done, total) => progress.update(done, total),
+    });
+    succeeded = true;
+  } finally {
+    stopReporting();
+    progress.end(succeeded);
+  }
+  return 0;
+}
+
+function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
+  const { format: sourceFormat, allowExternal } = inputOptions(args);
+  const { size: _, ...create } = targetOptions(args, format).settings();
+  if (create.backingFile !== undefined && args.operands.length > 2)
+    throw invalid('a backing file of the target makes no sense with several inputs');
+  const snapshot = args.value('snapshot');
+  const sparse = args.value('sparse-size');
+  const threads = args.value('threads');
+  return {
+    inputs: args.operands
+      .slice(0, -1)
+      .map((path) => (sourceFormat === undefined ? { path } : { path, format: sourceFormat })),
+    target: args.operands.at(-1) ?? '',
+    targetFormat: format,
+    create,
+    compress: args.has('compress'),
+    noCreate: args.has('no-create'),
+    targetIsZero: args.has('target-is-zero'),
+    allowExternal,
+    ...(snapshot !== undefined && { snapshot: snapshotQuery(snapshot) }),
+    ...(sparse !== undefined && { sparseSize: sparseSize(sparse) }),
+    ...(threads !== undefined && { threads: threadCount(threads) }),
+  };
+}
+
+/** `-o` with `-B` and `-F`, which say the same. */
+function targetOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw'): CreateOptionValues {
+  const values = new CreateOptionValues(format, args.values('options'));
+  const backingFile = args.value('backing-file');
+  const backingFormat = args.value('backing-format');
+  if (backingFile !== undefined) values.set('backing_file', backingFile);
+  if (backingFormat !== undefined) values.set('backing_fmt', backingFormat);
+  return values;
+}
+
+/** Options that exclude or need each other, and those that are checked and have no effect here. */
+function requireConsistent(args: Arguments<'convert'>): void {
+  args.choice('cache', CACHE_MODES);
+  args.choice('source-cache', CACHE_MODES);
+  const rate = args.value('rate-limit');
+  if (rate !== undefined) parseSize(rate, 'rate limit');
+  if (args.has('target-is-zero') && !args.has('no-create'))
+    throw invalid('--target-is-zero needs -n: a new target is known to read as zeros');
+  if (args.has('compress') && args.value('target-format') !== 'qcow2')
+    throw invalid('-c needs -O qcow2: raw images cannot be compressed');
+  if (args.has('snapshot') && args.operands.length > 2)
+    throw invalid('-l needs a single input: it names a snapshot of it');
+  if (args.has('options') && args.has('no-create'))
+    throw invalid('-o has no effect with -n: the target is not created');
+  if (args.has('copy-offload') && args.has('sparse-size'))
+    throw invalid('-C and -S exclude each other: offloaded ranges are not searched for zeros');
+}
+
+function sparseSize(text: string): number {
+  const size = parseSize(text, 'sparse size');
+  if (size % 512 === 0 && size <= MAX_SPARSE_SIZE) return size;
+  throw invalid(`invalid sparse size '${text}': a multiple of 512 up to 16M is needed, or 0`);
+}
+
+function threadCount(text: string): number {
+  const count = parseWholeNumber(text, 'number of workers');
+  if (count >= 1 && count <= MAX_THREADS) return count;
+  throw invalid(`invalid number of workers '${text}': 1 to ${MAX_THREADS} are possible`);
+}
+
+/** `snapshot.id=ID,snapshot.name=NAME`, or plainly an id or name. */
+function snapshotQuery(text: string): string | { id?: string; name?: string } {
+  if (!text.startsWith('snapshot.')) return text;
+  const query: { id?: string; name?: string } = {};
+  for (const { key, value } of parseKeyValues(text)) {
+    if (key === 'snapshot.id' && value !== undefined) query.id = value;
+    else if (key === 'snapshot.name' && value !== undefined) query.name = value;
+    else
+      throw invalid(`invalid snapshot '${text}': '${key}' is not snapshot.id= or snapshot.name=`);
+  }
+  return query;
+}
+
+function invalid(message: string): Qcow2Error {
+  return new Qcow2Error('INVALID_ARGUMENT', message);
+}

@@ -1,0 +1,81 @@
+import { Qcow2Error } from '../../errors.ts';
+import { openChain } from '../../node/open-image.ts';
+import { type MapEntry, map } from '../../operations/map.ts';
+import type { Arguments } from '../arguments.ts';
+import { inputOptions } from '../common-options.ts';
+import type { Context } from '../context.ts';
+import { MAP_HEADING, mapEntryText } from '../print-human.ts';
+import { mapEntryJson } from '../print-json.ts';
+import { parseSize } from '../sizes.ts';
+
+/** `qcow2 map`: where the ranges of the virtual disk are stored. */
+export async function run(args: Arguments<'map'>, context: Context): Promise<number> {
+  const style = args.choice('output', ['human', 'json']);
+  const start = parseSize(args.value('start-offset') ?? '0', 'start offset');
+  const wanted = args.value('max-length');
+  const most = wanted === undefined ? Number.MAX_SAFE_INTEGER : parseSize(wanted, 'maximum length');
+  const [path = ''] = args.operands;
+  const image = await openChain(path, inputOptions(args));
+  try {
+    const length = Math.min(most, image.virtualSize - start);
+    const entries = length > 0 ? map(image, { start, length }) : [nothing(start)];
+    await print(style === 'json' ? jsonParts(entries) : humanParts(entries), context);
+    return 0;
+  } finally {
+    await image.close();
+  }
+}
+
+/** What qemu-img prints for an empty range. */
+function nothing(start: number): MapEntry {
+  const flags = { present: false, zero: false, data: false, compressed: false };
+  return { start, length: 0, depth: 0, ...flags };
+}
+
+type Entries = AsyncIterable<MapEntry> | Iterable<MapEntry>;
+
+async function* jsonParts(entries: Entries): AsyncGenerator<string> {
+  let before = '[';
+  for await (const entry of entries) {
+    yield before + mapEntryJson(entry);
+    before = ',\n';
+  }
+  yield ']\n';
+}
+
+async function* humanParts(entries: Entries): AsyncGenerator<string> {
+  yield `${MAP_HEADING}\n`;
+  for await (const entry of entries) {
+    if (!entry.data || entry.zero) continue;
+    const { offset, file } = entry;
+    if (offset === undefined || file === undefined) throw notInFile(entry);
+    yield `${mapEntryText({ ...entry, offset, file })}\n`;
+  }
+}
+
+/** Characters printed at once: a fragmented image has millions of lines. */
+const PRINT_CHARACTERS = 64 * 1024;
+
+/** Prints text as it comes, what came before an error included. */
+async function print(parts: AsyncIterable<string>, context: Context): Promise<void> {
+  let text = '';
+  try {
+    for await (const part of parts) {
+      text += part;
+      if (text.length < PRINT_CHARACTERS) continue;
+      context.write(text);
+      text = '';
+      await context.drained();
+    }
+  } finally {
+    context.write(text);
+  }
+}
+
+function notInFile({ start, length }: MapEntry): Qcow2Error {
+  return new Qcow2Error(
+    'REFUSED',
+    `${length} bytes at guest offset ${start} are compressed or encrypted, which this table cannot show; use --output=json`,
+    { guestOffset: start },
+  );
+}

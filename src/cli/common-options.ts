@@ -1,0 +1,37 @@
+import { Qcow2Error } from '../errors.ts';
+
+/** The options that every verb has which opens images; any `Arguments` with them will do. */
+interface InputArguments {
+  value(name: 'format'): string | undefined;
+  values(name: 'allow-external'): readonly string[];
+}
+
+/** How to open the images named on the command line. */
+export interface InputOptions {
+  readonly format?: 'qcow2' | 'raw';
+  /** Folders whose files an image may name besides those of its own folder, or `any`. */
+  readonly allowExternal: readonly string[] | 'any';
+  /** Nothing else happens meanwhile, and blocking calls are the fastest. */
+  readonly sync: true;
+}
+
+/**
+ * Reads `-f` and `--allow-external`.
+ * @throws Qcow2Error INVALID_ARGUMENT for a format that cannot be read
+ */
+export function inputOptions(args: InputArguments): InputOptions {
+  const folders = args.values('allow-external');
+  const allowExternal = folders.includes('any') ? 'any' : folders;
+  const format = args.value('format');
+  const common = { allowExternal, sync: true } as const;
+  return format === undefined ? common : { ...common, format: knownFormat(format) };
+}
+
+/**
+ * Reads a format name.
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function knownFormat(name: string): 'qcow2' | 'raw' {
+  if (name === 'qcow2' || name === 'raw') return name;
+  throw new Qcow2Error('INVALID_ARGUMENT', `unknown format '${name}'; qcow2 and raw are supported`);
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env node
+import { constants } from 'node:os';
+import type { Context } from './context.ts';
+import { errorLine, runCommandLine } from './run.ts';
+
+/** Signals that ask a command to stop. */
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** What a shell reports for a program that wrote into a closed pipe. */
+const EXIT_BROKEN_PIPE = 128 + constants.signals.SIGPIPE;
+
+let stopped: NodeJS.Signals | undefined;
+let interrupt: AbortController | undefined;
+/** Set once standard output has failed; it decides the exit status. */
+let outputStatus: number | undefined;
+
+function stop(signal: NodeJS.Signals): void {
+  stopped = signal;
+  interrupt?.abort();
+}
+
+const context: Context = {
+  write(text) {
+    if (outputStatus === undefined) process.stdout.write(text);
+  },
+  writeError(text) {
+    process.stderr.write(text);
+  },
+  async drained() {
+    if (!process.stdout.writableNeedDrain) return;
+    await new Promise<void>((resolve) => {
+      process.stdout.once('drain', resolve);
+      process.stdout.once('close', resolve);
+    });
+  },
+  interruptible() {
+    if (interrupt === undefined) {
+      interrupt = new AbortController();
+      // Once: a second signal ends the process at once.
+      for (const signal of STOP_SIGNALS) process.once(signal, stop);
+    }
+    return interrupt.signal;
+  },
+  onProgressRequest(report) {
+    process.on('SIGUSR1', report);
+    return () => process.off('SIGUSR1', report);
+  },
+};
+
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (outputStatus !== undefined) return;
+  outputStatus = error.code === 'EPIPE' ? EXIT_BROKEN_PIPE : 1;
+  process.exitCode = outputStatus;
+  if (error.code !== 'EPIPE') {
+    process.stderr.write(`qcow2: Could not write to standard output: ${error.code}\n`);
+  }
+  if (interrupt === undefined) process.exit();
+  interrupt.abort();
+});
+// Nobody is left to tell.
+process.stderr.on('error', () => {});
+
+process.on('uncaughtException', (error) => {
+  process.stderr.write(errorLine(error));
+  process.exit(1);
+});
+
+const status = await runCommandLine(process.argv.slice(2), context);
+process.exitCode = outputStatus ?? status;
+// A command that was stopped ends the way the signal would have ended it.
+if (stopped !== undefined && status !== 0) process.kill(process.pid, stopped);

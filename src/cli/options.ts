@@ -1,0 +1,240 @@
+import type { OptionShape } from './getopt.ts';
+
+/** An option of a verb: how it is written, and the line about it in `--help`. */
+export interface OptionSpec extends OptionShape {
+  readonly help: string;
+  /** Why an option of qemu-img is refused. Such options are understood but not shown in `--help`. */
+  readonly refused?: string;
+}
+
+/** A verb: everything that parsing, `--help`, completions and the man page need to know. */
+export interface VerbSpec {
+  /** One line. */
+  readonly summary: string;
+  /** Operands as the usage line shows them. */
+  readonly operands: string;
+  readonly minOperands: number;
+  readonly maxOperands: number;
+  readonly options: readonly OptionSpec[];
+}
+
+const FORMAT = { name: 'format', short: 'f', long: 'format', argument: 'FMT' } as const;
+const SOURCE_FORMAT = {
+  ...FORMAT,
+  help: 'format of the image, qcow2 or raw; found out if not given',
+} as const;
+const OUTPUT = {
+  name: 'output',
+  long: 'output',
+  argument: 'STYLE',
+  help: 'style of the output, human (default) or json',
+} as const;
+const FORCE_SHARE = {
+  name: 'force-share',
+  short: 'U',
+  long: 'force-share',
+  help: 'accepted: reading takes no locks',
+} as const;
+const ALLOW_EXTERNAL = {
+  name: 'allow-external',
+  long: 'allow-external',
+  argument: 'DIR|any',
+  help: 'also open backing and data files below DIR (repeatable), or any regular file',
+} as const;
+const OBJECT = {
+  name: 'object',
+  long: 'object',
+  argument: 'OBJDEF',
+  help: '',
+  refused: 'QEMU objects are not supported',
+} as const;
+const QUIET = { name: 'quiet', short: 'q', help: 'print errors only' } as const;
+const CREATE_OPTIONS = {
+  name: 'options',
+  short: 'o',
+  argument: 'KEY=VALUE,...',
+  help: 'options of the new image (repeatable); -o help lists them',
+} as const;
+const BACKING_FORMAT = {
+  name: 'backing-format',
+  short: 'F',
+  argument: 'FMT',
+  help: 'format of the backing file',
+} as const;
+const PROGRESS = { name: 'progress', short: 'p', help: 'show progress' } as const;
+const TARGET_FORMAT = {
+  name: 'target-format',
+  short: 'O',
+  argument: 'FMT',
+  help: 'format of the target, qcow2 or raw (default raw)',
+} as const;
+const COMPRESS = {
+  name: 'compress',
+  short: 'c',
+  help: 'compress the target (qcow2 only)',
+} as const;
+
+/** Every verb with its options: the only place that knows them. */
+export const VERBS = {
+  info: {
+    summary: 'Print what is known about an image without reading its data.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      SOURCE_FORMAT,
+      OUTPUT,
+      { name: 'backing-chain', long: 'backing-chain', help: 'go on with the backing files' },
+      FORCE_SHARE,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
+  map: {
+    summary: 'Print which file, and where in it, holds each range of the virtual disk.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      SOURCE_FORMAT,
+      OUTPUT,
+      {
+        name: 'start-offset',
+        short: 's',
+        long: 'start-offset',
+        argument: 'OFFSET',
+        help: 'first guest byte (default 0)',
+      },
+      {
+        name: 'max-length',
+        short: 'l',
+        long: 'max-length',
+        argument: 'LENGTH',
+        help: 'number of guest bytes (default: to the end)',
+      },
+      FORCE_SHARE,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
+  create: {
+    summary: 'Create an empty image.',
+    operands: 'FILE [SIZE]',
+    minOperands: 1,
+    maxOperands: 2,
+    options: [
+      { ...FORMAT, help: 'format of the new image, qcow2 or raw (default raw)' },
+      CREATE_OPTIONS,
+      {
+        name: 'backing-file',
+        short: 'b',
+        argument: 'FILE',
+        help: 'take what is not written from FILE',
+      },
+      BACKING_FORMAT,
+      { name: 'unsafe', short: 'u', help: 'do not look at the backing file; SIZE is needed then' },
+      QUIET,
+      OBJECT,
+    ],
+  },
+  convert: {
+    summary: 'Copy one image, or several one after the other, into a new image.',
+    operands: 'FILE... TARGET',
+    minOperands: 2,
+    maxOperands: Number.POSITIVE_INFINITY,
+    options: [
+      { ...FORMAT, help: 'format of the inputs, qcow2 or raw; found out if not given' },
+      TARGET_FORMAT,
+      CREATE_OPTIONS,
+      COMPRESS,
+      PROGRESS,
+      QUIET,
+      {
+        name: 'sparse-size',
+        short: 'S',
+        argument: 'SIZE',
+        help: 'leave out runs of zeros of at least SIZE (default 4k); 0 writes everything',
+      },
+      { name: 'no-create', short: 'n', help: 'write into an existing target' },
+      {
+        name: 'target-is-zero',
+        long: 'target-is-zero',
+        help: 'with -n: the target reads as zeros, so zeros need not be written',
+      },
+      {
+        name: 'snapshot',
+        short: 'l',
+        argument: 'SNAPSHOT',
+        help: 'copy an internal snapshot: an id, a name, snapshot.id=ID or snapshot.name=NAME',
+      },
+      {
+        name: 'backing-file',
+        short: 'B',
+        argument: 'FILE',
+        help: 'backing file of the target; what equals it is not copied',
+      },
+      BACKING_FORMAT,
+      { name: 'threads', short: 'm', argument: 'N', help: 'number of parallel workers, 1 to 16' },
+      { name: 'out-of-order', short: 'W', help: 'accepted: the target is the same either way' },
+      {
+        name: 'copy-offload',
+        short: 'C',
+        help: 'accepted: how ranges are copied is chosen by itself',
+      },
+      {
+        name: 'cache',
+        short: 't',
+        argument: 'MODE',
+        help: 'cache mode of the target, accepted: it is always synced at the end',
+      },
+      {
+        name: 'source-cache',
+        short: 'T',
+        argument: 'MODE',
+        help: 'cache mode of the inputs, accepted',
+      },
+      {
+        name: 'rate-limit',
+        short: 'r',
+        argument: 'RATE',
+        help: 'accepted: the speed is not limited',
+      },
+      FORCE_SHARE,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
+  batch: {
+    summary: 'Convert many images, given as files or as a job file.',
+    operands: 'FILE... | JOBS.json',
+    minOperands: 1,
+    maxOperands: Number.POSITIVE_INFINITY,
+    options: [
+      { ...FORMAT, help: 'format of the inputs, qcow2 or raw; found out if not given' },
+      TARGET_FORMAT,
+      { name: 'directory', short: 'd', argument: 'DIR', help: 'folder the targets go to' },
+      CREATE_OPTIONS,
+      COMPRESS,
+      { name: 'jobs', short: 'j', argument: 'N', help: 'number of images converted at a time' },
+      {
+        name: 'log',
+        long: 'log',
+        argument: 'STYLE',
+        help: 'style of the log, human (default) or json',
+      },
+      QUIET,
+      ALLOW_EXTERNAL,
+    ],
+  },
+} as const satisfies Record<string, VerbSpec>;
+
+/** A verb of the command line. */
+export type VerbName = keyof typeof VERBS;
+
+/** Names of a verb's options. */
+export type OptionName<V extends VerbName> = (typeof VERBS)[V]['options'][number]['name'];
+
+/** True if `text` is a verb. */
+export function isVerb(text: string): text is VerbName {
+  return Object.hasOwn(VERBS, text);
+}

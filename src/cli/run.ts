@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import { isQcow2Error, printable, Qcow2Error } from '../errors.ts';
+import { type Arguments, parseArguments } from './arguments.ts';
+import type { Context } from './context.ts';
+import { generalHelp, verbHelp } from './help.ts';
+import { isVerb, type VerbName } from './options.ts';
+
+/** A module of `commands/`: does one verb and returns the exit status. */
+interface Command<V extends VerbName> {
+  run(args: Arguments<V>, context: Context): Promise<number>;
+}
+
+/** Commands load when they are asked for, so that `info` does not wait for the converter. */
+const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
+  info: () => import('./commands/info.ts'),
+  map: () => import('./commands/map.ts'),
+  create: () => import('./commands/create.ts'),
+  convert: () => import('./commands/convert.ts'),
+  batch: () => import('./commands/batch.ts'),
+};
+
+/**
+ * Does what a command line says and returns the exit status: 0, or 1 after an error, which is
+ * printed on one line. Never throws.
+ * @param argv without the program's name
+ */
+export async function runCommandLine(argv: readonly string[], context: Context): Promise<number> {
+  try {
+    return await dispatch(argv, context);
+  } catch (error) {
+    context.writeError(errorLine(error));
+    return 1;
+  }
+}
+
+async function dispatch(argv: readonly string[], context: Context): Promise<number> {
+  const [verb, ...rest] = argv;
+  if (verb === '-h' || verb === '--help') {
+    context.write(generalHelp());
+    return 0;
+  }
+  if (verb === '-V' || verb === '--version') {
+    context.write(`qcow2 version ${version()}\n`);
+    return 0;
+  }
+  if (verb === undefined) throw usageError('a verb is needed');
+  if (!isVerb(verb)) throw usageError(`unknown verb '${verb}'`);
+  return runVerb(verb, rest, context);
+}
+
+async function runVerb<V extends VerbName>(
+  verb: V,
+  argv: readonly string[],
+  context: Context,
+): Promise<number> {
+  const args = parse(verb, argv);
+  if (args === null) {
+    context.write(verbHelp(verb));
+    return 0;
+  }
+  const command = await COMMANDS[verb]();
+  return command.run(args, context);
+}
+
+/** Parses, and says in an error where the options are explained. */
+function parse<V extends VerbName>(verb: V, argv: readonly string[]): Arguments<V> | null {
+  try {
+    return parseArguments(verb, argv);
+  } catch (error) {
+    throw isQcow2Error(error) ? usageError(error.message, verb) : error;
+  }
+}
+
+function usageError(message: string, verb?: VerbName): Qcow2Error {
+  const help = `qcow2 ${verb === undefined ? '' : `${verb} `}--help`;
+  return new Qcow2Error('INVALID_ARGUMENT', `${message} (see '${help}')`);
+}
+
+/** An error as the line people and scripts read. */
+export function errorLine(error: unknown): string {
+  const text = isQcow2Error(error) ? error.message : `internal error: ${error}`;
+  return `qcow2: ${printable(text.trimEnd())}\n`;
+}
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}

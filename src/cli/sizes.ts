@@ -1,0 +1,57 @@
+import { Qcow2Error } from '../errors.ts';
+
+/** Powers of 1024 by suffix letter; `b` is bytes. */
+const SUFFIXES = 'bkmgtpe';
+
+// Whitespace, sign, then decimal digits with an optional fraction, or hexadecimal digits; a suffix.
+const SIZE = /^\s*\+?(?:(0x[0-9a-f]+)|([0-9]+)(?:\.([0-9]*))?)([bkmgtpe]?)$/i;
+
+/**
+ * Reads a size in bytes as qemu-img does: decimal with an optional fraction and suffix (`1.5G`), or
+ * hexadecimal. A fraction needs a suffix above bytes and is rounded to the nearest byte.
+ * @param what names the value in the error, as in "image size"
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function parseSize(text: string, what: string): number {
+  const match = SIZE.exec(text);
+  const bytes = match === null ? null : toBytes(match);
+  if (bytes === null) {
+    throw new Qcow2Error(
+      'INVALID_ARGUMENT',
+      `invalid ${what} '${text}': give bytes, or a number with one of the suffixes k, M, G, T, P, E`,
+    );
+  }
+  if (bytes > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new Qcow2Error(
+      'INVALID_ARGUMENT',
+      `invalid ${what} '${text}': the largest supported value is ${Number.MAX_SAFE_INTEGER} bytes`,
+    );
+  }
+  return Number(bytes);
+}
+
+function toBytes(match: RegExpExecArray): bigint | null {
+  const [, hexadecimal, decimal, fraction = '', suffix = ''] = match;
+  const unit = 1024 ** Math.max(0, SUFFIXES.indexOf(suffix.toLowerCase() || 'b'));
+  const whole = BigInt(hexadecimal ?? decimal ?? '') * BigInt(unit);
+  const part = Number(`0.${fraction || '0'}`);
+  if (part > 0 && unit === 1) return null;
+  return whole + BigInt(Math.floor(part * unit + 0.5));
+}
+
+/**
+ * Reads a whole number in C notation: decimal, 0x hexadecimal, or octal after a leading 0.
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function parseWholeNumber(text: string, what: string): number {
+  const match = /^\s*\+?(?:(0x[0-9a-f]+)|0([0-7]+)|(0|[1-9][0-9]*))$/i.exec(text);
+  const value =
+    match === null ? Number.NaN : Number(match[1] ?? (match[2] && `0o${match[2]}`) ?? match[3]);
+  if (!Number.isSafeInteger(value)) {
+    throw new Qcow2Error(
+      'INVALID_ARGUMENT',
+      `invalid ${what} '${text}': a whole number is expected`,
+    );
+  }
+  return value;
+}

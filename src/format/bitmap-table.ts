@@ -1,0 +1,164 @@
+import { hex, Qcow2Error } from '../errors.ts';
+import { BITMAP_IN_USE, type BitmapDirectoryEntry } from './bitmap-directory.ts';
+import { type BitTable, bitMask, reservedMask, viewOf } from './fields.ts';
+import type { Geometry, GuestOffset, HostOffset } from './geometry.ts';
+
+/** Bit fields of a bitmap table entry (format section 13). */
+export const BITMAP_TABLE_BITS = {
+  allOnes: [0, 0],
+  offset: [9, 55],
+} as const satisfies BitTable;
+
+const OFFSET_MASK = bitMask(BITMAP_TABLE_BITS.offset);
+const ALL_ONES_MASK = bitMask(BITMAP_TABLE_BITS.allOnes);
+
+/** Bits of a bitmap table entry that must be 0. */
+export const BITMAP_TABLE_RESERVED_MASK = reservedMask(BITMAP_TABLE_BITS);
+
+/** What one cluster of a bitmap holds: one value throughout, or data at a host offset. */
+export type BitmapTableEntry =
+  | { readonly kind: 'zeros' }
+  | { readonly kind: 'ones' }
+  | { readonly kind: 'data'; readonly hostOffset: HostOffset };
+
+/**
+ * Reads one entry.
+ * @throws MALFORMED for reserved bits, an unaligned offset, or "all ones" together with an offset
+ */
+export function decodeBitmapTableEntry(word: bigint, geometry: Geometry): BitmapTableEntry {
+  const hostOffset = Number(word & OFFSET_MASK);
+  const allOnes = (word & ALL_ONES_MASK) !== 0n;
+  const broken =
+    (word & BITMAP_TABLE_RESERVED_MASK) !== 0n ||
+    hostOffset % geometry.clusterSize !== 0 ||
+    (allOnes && hostOffset !== 0) ||
+    hostOffset > Number.MAX_SAFE_INTEGER;
+  if (broken) {
+    throw new Qcow2Error(
+      'MALFORMED',
+      `bitmap table entry ${hex(word)} is invalid: reserved bits, or an offset that is not a ` +
+        `multiple of ${hex(geometry.clusterSize)} or has bit 0 set; remove the bitmap`,
+      { structure: 'bitmap table entry', value: word },
+    );
+  }
+  if (hostOffset !== 0) return { kind: 'data', hostOffset };
+  return { kind: allOnes ? 'ones' : 'zeros' };
+}
+
+/** Writes one entry. */
+export function encodeBitmapTableEntry(entry: BitmapTableEntry): bigint {
+  if (entry.kind === 'data') return BigInt(entry.hostOffset);
+  return entry.kind === 'ones' ? ALL_ONES_MASK : 0n;
+}
+
+/**
+ * Reads a whole table; its length is that of the bytes, a multiple of 8.
+ * @throws MALFORMED
+ */
+export function parseBitmapTable(bytes: Uint8Array, geometry: Geometry): BitmapTableEntry[] {
+  const view = viewOf(bytes);
+  const entries: BitmapTableEntry[] = [];
+  for (let at = 0; at + 8 <= bytes.length; at += 8) {
+    entries.push(decodeBitmapTableEntry(view.getBigUint64(at), geometry));
+  }
+  return entries;
+}
+
+/** Writes a whole table. */
+export function encodeBitmapTable(entries: readonly BitmapTableEntry[]): Uint8Array {
+  const bytes = new Uint8Array(entries.length * 8);
+  const view = viewOf(bytes);
+  entries.forEach((entry, index) => {
+    view.setBigUint64(index * 8, encodeBitmapTableEntry(entry));
+  });
+  return bytes;
+}
+
+/** Bits of a bitmap over `diskSize` guest bytes. */
+export function bitmapBits(diskSize: number, granularityBits: number): number {
+  return Math.ceil(diskSize / 2 ** granularityBits);
+}
+
+/** Guest bytes one cluster of bitmap data covers. */
+export function bitmapClusterCoverage(granularityBits: number, geometry: Geometry): number {
+  return geometry.clusterSize * 8 * 2 ** granularityBits;
+}
+
+/** Table entries a bitmap over `diskSize` guest bytes needs. */
+export function bitmapTableNeeded(
+  diskSize: number,
+  granularityBits: number,
+  geometry: Geometry,
+): number {
+  return Math.ceil(Math.ceil(bitmapBits(diskSize, granularityBits) / 8) / geometry.clusterSize);
+}
+
+/**
+ * A bitmap not in use must have exactly the table its disk needs; one in use may have any.
+ * @throws MALFORMED
+ */
+export function validateBitmapTableSize(
+  entry: BitmapDirectoryEntry,
+  diskSize: number,
+  geometry: Geometry,
+): void {
+  if ((entry.flags & BITMAP_IN_USE) !== 0) return;
+  const needed = bitmapTableNeeded(diskSize, entry.granularityBits, geometry);
+  if (entry.bitmapTableSize === needed) return;
+  throw new Qcow2Error(
+    'MALFORMED',
+    `bitmap directory entry: bitmap_table_size (byte 8) is ${entry.bitmapTableSize}; ` +
+      `must be ${needed} for a disk of ${diskSize} bytes`,
+    { structure: 'bitmap directory entry', value: entry.bitmapTableSize },
+  );
+}
+
+/** A range of guest bytes. */
+export interface GuestRange {
+  readonly offset: GuestOffset;
+  readonly length: number;
+}
+
+/**
+ * The guest ranges whose bits are set in bitmap data, merged, clipped to the disk.
+ * @param data bytes of the bitmap from the bit that stands for guest offset `start` on
+ */
+export function* dirtyRanges(
+  data: Uint8Array,
+  granularityBits: number,
+  diskSize: number,
+  start: GuestOffset = 0,
+): Generator<GuestRange> {
+  const unit = 2 ** granularityBits;
+  const bits = Math.min(data.length * 8, Math.ceil(Math.max(0, diskSize - start) / unit));
+  let runStart = -1;
+  for (let bit = 0; bit <= bits; bit++) {
+    const byte = bit < bits ? (data[bit >>> 3] ?? 0) : 0;
+    const set = ((byte >> (bit & 7)) & 1) === 1;
+    if (set && runStart < 0) runStart = bit;
+    if (set || runStart < 0) continue;
+    const offset = start + runStart * unit;
+    yield { offset, length: Math.min(start + bit * unit, diskSize) - offset };
+    runStart = -1;
+  }
+}
+
+/**
+ * Sets the bits of every granule a guest range touches.
+ * @param data bytes of the bitmap from the bit that stands for guest offset `start` on; the parts
+ *   of the range outside them are ignored
+ */
+export function markDirty(
+  data: Uint8Array,
+  granularityBits: number,
+  range: GuestRange,
+  start: GuestOffset = 0,
+): void {
+  if (range.length <= 0) return;
+  const unit = 2 ** granularityBits;
+  const first = Math.max(0, Math.floor((range.offset - start) / unit));
+  const end = Math.min(data.length * 8, Math.ceil((range.offset + range.length - start) / unit));
+  for (let bit = first; bit < end; bit++) {
+    data[bit >>> 3] = (data[bit >>> 3] ?? 0) | (1 << (bit & 7));
+  }
+}

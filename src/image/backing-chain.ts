@@ -1,0 +1,255 @@
+import type { Codec } from '../codecs/codec.ts';
+import { Qcow2Error } from '../errors.ts';
+import { CRYPT_NONE } from '../format/header.ts';
+import { MAX_CHAIN_DEPTH } from '../format/limits.ts';
+import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
+import type { Snapshot } from '../format/snapshot-table.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { RunReader } from '../kernel/run-reader.ts';
+import type { Storage } from '../storage/storage.ts';
+import { type Metadata, readMetadata } from './metadata.ts';
+import { type OutsideFile, type OutsideResolver, openOutside } from './open-gate.ts';
+import { isUnallocated, Plan } from './plan.ts';
+import { type LayerContext, Qcow2Layer } from './qcow2-layer.ts';
+import { RawLayer } from './raw-layer.ts';
+import { type ReadableLayer, Reader } from './reader.ts';
+import { TableCache } from './table-cache.ts';
+
+/** Run records decoded at once. */
+const RUN_CAPACITY = 8192;
+
+/** What opening a chain needs from outside. */
+export interface ChainOptions {
+  resolver: OutsideResolver | undefined;
+  loadCodec: (type: number) => Promise<Codec>;
+}
+
+/** An image and everything below it, top first, ready to be mapped and read. */
+export class Chain {
+  readonly layers: readonly ReadableLayer[];
+  readonly #reader: Reader;
+  readonly #opened: readonly Storage[];
+  #spare = new Plan();
+
+  /** @param opened storages the chain opened itself and closes again */
+  constructor(layers: readonly ReadableLayer[], opened: readonly Storage[], kernel: Kernel) {
+    this.layers = layers;
+    this.#opened = opened;
+    this.#reader = new Reader(layers, kernel);
+  }
+
+  /**
+   * Replaces `plan` with the runs of `[start, end)` and returns where they end: `end`, or earlier
+   * when there are too many for one plan. What no layer holds is unallocated and marked with the
+   * deepest layer that reaches so far.
+   */
+  async map(start: number, end: number, plan: Plan): Promise<number> {
+    plan.clear();
+    let reached = await this.layers[0]!.layer.mapRange(start, end, 0, plan);
+    for (let depth = 1; depth < this.layers.length && hasUnallocated(plan); depth++)
+      reached = await this.#mapBelow(depth, plan);
+    return reached;
+  }
+
+  /** Fills `into` (guest offset `base` on) as the plan says; see `Reader.execute`. */
+  execute(plan: Plan, base: number, into: Uint8Array): Promise<void> {
+    return this.#reader.execute(plan, base, into);
+  }
+
+  async close(): Promise<void> {
+    for (const storage of this.#opened) await storage.close();
+  }
+
+  /** Answers the unallocated runs that reached layer `depth - 1` from layer `depth`. */
+  async #mapBelow(depth: number, plan: Plan): Promise<number> {
+    const { layer } = this.layers[depth]!;
+    const above = this.#spare;
+    above.copyFrom(plan);
+    plan.clear();
+    let reached = 0;
+    for (let i = 0; i < above.count && !plan.isFull; i++) {
+      const guest = above.guest[i]!;
+      const end = guest + above.length[i]!;
+      const asks = isUnallocated(above.kind[i]!) && above.layer[i] === depth - 1;
+      const split = asks ? Math.max(guest, Math.min(end, layer.virtualSize)) : guest;
+      reached = end;
+      if (split > guest) reached = await layer.mapRange(guest, split, depth, plan);
+      if (reached < split) break;
+      if (split < end) plan.pushFrom(above, i, split);
+      reached = end;
+    }
+    return reached;
+  }
+}
+
+function hasUnallocated(plan: Plan): boolean {
+  for (let i = 0; i < plan.count; i++) if (isUnallocated(plan.kind[i]!)) return true;
+  return false;
+}
+
+/**
+ * Opens what lies below an image, file by file, asking the gate for each.
+ * @throws Qcow2Error EXTERNAL_REFUSED, REFUSED (loop), TOO_LARGE (depth), NEED_KEY, and those of
+ *   opening each file; what was opened is closed again
+ */
+export async function openChain(
+  storage: Storage,
+  metadata: Metadata | undefined,
+  snapshot: Snapshot | undefined,
+  kernel: Kernel,
+  options: ChainOptions,
+): Promise<Chain> {
+  const builder = new ChainBuilder(kernel, options);
+  try {
+    builder.enter(storage);
+    let below = await builder.add(storage, metadata, snapshot);
+    while (below) {
+      const file = below.file;
+      try {
+        const opened = await builder.open(file);
+        below = await builder.add(opened, await identify(opened, below.format));
+      } catch (error) {
+        throw inFile(error, file);
+      }
+    }
+    return new Chain(builder.layers, builder.opened, kernel);
+  } catch (error) {
+    for (const opened of builder.opened) await opened.close();
+    throw error;
+  }
+}
+
+/** A backing file still to be opened. */
+interface Below {
+  file: OutsideFile;
+  format: string | undefined;
+}
+
+class ChainBuilder {
+  readonly layers: ReadableLayer[] = [];
+  readonly opened: Storage[] = [];
+  readonly #options: ChainOptions;
+  readonly #context: LayerContext;
+  readonly #seen = new Set<string>();
+
+  constructor(kernel: Kernel, options: ChainOptions) {
+    this.#options = options;
+    const tables = new TableCache(kernel.arena);
+    this.#context = { kernel, tables, runs: new RunReader(kernel.arena, RUN_CAPACITY) };
+  }
+
+  /** Finds loops by identity, and chains that are too long. */
+  enter(storage: Storage): void {
+    const { identity } = storage;
+    if (identity !== undefined && this.#seen.has(identity)) {
+      const text = `'${storage.name}' is already part of the chain; an image must not refer back to itself`;
+      throw new Qcow2Error('REFUSED', text, { structure: 'backing chain' });
+    }
+    if (identity !== undefined) this.#seen.add(identity);
+    if (this.layers.length < MAX_CHAIN_DEPTH) return;
+    const text = `the backing chain is deeper than ${MAX_CHAIN_DEPTH} images`;
+    throw new Qcow2Error('TOO_LARGE', text, { structure: 'backing chain' });
+  }
+
+  async open(file: OutsideFile): Promise<Storage> {
+    const storage = await openOutside(file, this.#options.resolver);
+    this.opened.push(storage);
+    this.enter(storage);
+    return storage;
+  }
+
+  /** Adds a layer; returns the backing file it names. */
+  async add(
+    storage: Storage,
+    metadata: Metadata | undefined,
+    snapshot?: Snapshot,
+  ): Promise<Below | undefined> {
+    if (metadata === undefined) {
+      this.layers.push({ layer: new RawLayer(storage) });
+      return undefined;
+    }
+    const { header } = metadata;
+    requireNoKey(metadata, storage);
+    const data = metadata.hasDataFile ? await this.#openDataFile(storage, metadata) : storage;
+    const l1 = snapshot
+      ? { offset: snapshot.l1TableOffset, entries: snapshot.l1Size }
+      : { offset: header.l1TableOffset, entries: header.l1Size };
+    const virtualSize = snapshot?.diskSize ?? metadata.virtualSize;
+    const view = { l1, virtualSize };
+    const layer = new Qcow2Layer(header, storage, data, view, this.#context);
+    if (metadata.hasDataFile) this.layers.push({ layer });
+    else this.layers.push({ layer, codec: await this.#codec(header.compressionType) });
+    if (metadata.backingFile === undefined) return undefined;
+    const name = metadata.backingFile.text;
+    const file = { role: 'backing file', name, namedBy: storage.name ?? '' } as const;
+    return { file, format: metadata.backingFormat };
+  }
+
+  async #openDataFile(storage: Storage, metadata: Metadata): Promise<Storage> {
+    if (metadata.dataFile === undefined) {
+      const text = `'${storage.name}' keeps its data in an external file but records no name for it`;
+      throw new Qcow2Error('MALFORMED', text, { structure: 'data file name' });
+    }
+    const namedBy = storage.name ?? '';
+    const file = { role: 'data file', name: metadata.dataFile.text, namedBy } as const;
+    try {
+      return await this.open(file);
+    } catch (error) {
+      throw inFile(error, file);
+    }
+  }
+
+  /** A codec that is not to be had only matters once a compressed cluster is met. */
+  async #codec(type: number): Promise<Codec> {
+    try {
+      return await this.#options.loadCodec(type);
+    } catch (error) {
+      const fail = (): never => {
+        throw error;
+      };
+      return { type, name: 'zstd', decompress: fail, compress: fail };
+    }
+  }
+}
+
+function requireNoKey({ header }: Metadata, storage: Storage): void {
+  if (header.cryptMethod === CRYPT_NONE) return;
+  const method = header.cryptMethod === 2 ? 'LUKS' : 'AES';
+  const text = `'${storage.name}' is encrypted (${method}); reading encrypted data is not supported yet`;
+  throw new Qcow2Error('NEED_KEY', text, { structure: 'header crypt_method', offset: 32 });
+}
+
+/** Metadata of a backing file, or undefined for a raw one. */
+async function identify(
+  storage: Storage,
+  format: string | undefined,
+): Promise<Metadata | undefined> {
+  if (format === 'raw') return undefined;
+  if (format === 'qcow2') return readMetadata(storage);
+  if (format !== undefined) {
+    const text = `its recorded format '${format}' is not supported; only qcow2 and raw are`;
+    throw new Qcow2Error('UNSUPPORTED', text, { structure: 'backing file format' });
+  }
+  const bytes = new Uint8Array(PROBE_BYTES);
+  const n = await storage.read(0, bytes);
+  const probed = probeFormat(bytes.subarray(0, n));
+  if (probed === 'raw') return undefined;
+  if (probed !== 'qcow2') {
+    const text = `it is a ${probed} image; only qcow2 and raw are supported`;
+    throw new Qcow2Error('UNSUPPORTED', text, { structure: 'backing file' });
+  }
+  const metadata = await readMetadata(storage);
+  if (metadata.backingFile !== undefined || metadata.hasDataFile) {
+    const text =
+      'no backing format is recorded, and the file, taken for qcow2, names a further file; record the format (rebase -u -F)';
+    throw new Qcow2Error('EXTERNAL_REFUSED', text, { structure: 'backing file format' });
+  }
+  return metadata;
+}
+
+/** Says in which file of the chain an error arose. */
+function inFile(error: unknown, file: OutsideFile): unknown {
+  if (!(error instanceof Qcow2Error) || error.code === 'EXTERNAL_REFUSED') return error;
+  const message = `${file.role} '${file.name}': ${error.message}`;
+  return new Qcow2Error(error.code, message, error.details, { cause: error });
+}

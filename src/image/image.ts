@@ -1,0 +1,194 @@
+import { loadCodec } from '../codecs/load.ts';
+import { Qcow2Error } from '../errors.ts';
+import type { BitmapDirectoryEntry } from '../format/bitmap-directory.ts';
+import type { LuksHeader } from '../format/luks-header.ts';
+import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
+import type { Snapshot } from '../format/snapshot-table.ts';
+import { createKernel, type Kernel } from '../kernel/kernel.ts';
+import type { Storage } from '../storage/storage.ts';
+import { type Chain, openChain } from './backing-chain.ts';
+import {
+  type Metadata,
+  readBitmaps,
+  readLuksHeader,
+  readMetadata,
+  readSnapshots,
+} from './metadata.ts';
+import type { OutsideResolver } from './open-gate.ts';
+import { Plan } from './plan.ts';
+
+/** How to open an image. */
+export interface OpenOptions {
+  /** What the file is. Absent: probed by its first bytes. */
+  format?: 'qcow2' | 'raw';
+  /** Opens backing and data files the image names. Absent: none is opened. */
+  resolver?: OutsideResolver;
+  /** Shows the disk as of this internal snapshot: its id, or else its name. */
+  snapshot?: string | SnapshotQuery;
+  /** Which kernel to run; for tests and comparisons. */
+  kernel?: Kernel;
+}
+
+/** Picks a snapshot; both must match where both are given. */
+export interface SnapshotQuery {
+  id?: string;
+  name?: string;
+}
+
+/** Guest bytes mapped and read at once by `read`. */
+const READ_BYTES = 2 * 1024 * 1024;
+
+/**
+ * An open disk image: a qcow2 or raw file and, once data is asked for, the files below it. Reading
+ * is safe to call concurrently; calls are served one after the other.
+ */
+export class Image {
+  readonly format: 'qcow2' | 'raw';
+  readonly storage: Storage;
+  /** Length of the disk in bytes (of the snapshot, if one was chosen). */
+  readonly virtualSize: number;
+  /** What a qcow2 file says of itself; undefined for raw. */
+  readonly metadata: Metadata | undefined;
+  readonly kernel: Kernel;
+  readonly #options: OpenOptions;
+  readonly #snapshot: Snapshot | undefined;
+  readonly #plan = new Plan();
+  #chain: Promise<Chain> | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    storage: Storage,
+    options: OpenOptions,
+    metadata: Metadata | undefined,
+    snapshot: Snapshot | undefined,
+  ) {
+    this.storage = storage;
+    this.metadata = metadata;
+    this.format = metadata ? 'qcow2' : 'raw';
+    this.kernel = options.kernel ?? createKernel();
+    this.#options = options;
+    this.#snapshot = snapshot;
+    const size = metadata?.virtualSize ?? Math.ceil(storage.size / 512) * 512;
+    this.virtualSize = snapshot?.diskSize ?? size;
+  }
+
+  /**
+   * Opens an image and reads its metadata. Files it names are not touched before data is read. The
+   * image owns the storage from here on.
+   * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot)
+   */
+  static async open(storage: Storage, options: OpenOptions = {}): Promise<Image> {
+    try {
+      const format = options.format ?? (await probe(storage));
+      const metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
+      const snapshot =
+        options.snapshot === undefined
+          ? undefined
+          : await findSnapshot(storage, metadata, options.snapshot);
+      return new Image(storage, options, metadata, snapshot);
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
+  }
+
+  /** The internal snapshots, in table order. */
+  async snapshots(): Promise<Snapshot[]> {
+    return this.metadata ? readSnapshots(this.storage, this.metadata) : [];
+  }
+
+  /** The persistent dirty bitmaps, in directory order. */
+  async bitmaps(): Promise<BitmapDirectoryEntry[]> {
+    return this.metadata ? readBitmaps(this.storage, this.metadata) : [];
+  }
+
+  /** The LUKS header of an encrypted image. */
+  async luksHeader(): Promise<LuksHeader | undefined> {
+    return this.metadata ? readLuksHeader(this.storage, this.metadata) : undefined;
+  }
+
+  /**
+   * The files guest data comes from, opened on first use through the resolver.
+   * @throws Qcow2Error EXTERNAL_REFUSED, NEED_KEY, and those of opening each file
+   */
+  chain(): Promise<Chain> {
+    this.#chain ??= openChain(this.storage, this.metadata, this.#snapshot, this.kernel, {
+      resolver: this.#options.resolver,
+      loadCodec: (type) => loadCodec(type, this.kernel),
+    });
+    return this.#chain;
+  }
+
+  /** Runs of `[start, end)` through the whole chain, into `plan`; see `Chain.map`. */
+  map(start: number, end: number, plan: Plan): Promise<number> {
+    return this.#inTurn(async () => (await this.chain()).map(start, end, plan));
+  }
+
+  /**
+   * Reads guest bytes `[offset, offset + into.length)`.
+   * @throws Qcow2Error INVALID_ARGUMENT beyond the disk; BAD_ENTRY, BAD_DATA, TRUNCATED, IO
+   */
+  read(offset: number, into: Uint8Array): Promise<void> {
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset + into.length > this.virtualSize) {
+      const text = `read of ${into.length} bytes at offset ${offset}: the disk has ${this.virtualSize} bytes`;
+      return Promise.reject(new Qcow2Error('INVALID_ARGUMENT', text, { guestOffset: offset }));
+    }
+    return this.#inTurn(async () => {
+      const chain = await this.chain();
+      const end = offset + into.length;
+      for (let at = offset; at < end; ) {
+        const reached = await chain.map(at, Math.min(at + READ_BYTES, end), this.#plan);
+        await chain.execute(this.#plan, at, into.subarray(at - offset, reached - offset));
+        at = reached;
+      }
+    });
+  }
+
+  /** Closes the file and every file opened below it. */
+  async close(): Promise<void> {
+    const chain = await this.#chain?.catch(() => undefined);
+    await chain?.close();
+    await this.storage.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** One mapping or read at a time: the tables and buffers below are shared. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}
+
+async function probe(storage: Storage): Promise<'qcow2' | 'raw'> {
+  const bytes = new Uint8Array(PROBE_BYTES);
+  const n = await storage.read(0, bytes);
+  const format = probeFormat(bytes.subarray(0, n));
+  if (format === 'qcow2' || format === 'raw') return format;
+  const text = `'${storage.name}' is a ${format} image; only qcow2 and raw are supported`;
+  throw new Qcow2Error('UNSUPPORTED', text, { value: format });
+}
+
+async function findSnapshot(
+  storage: Storage,
+  metadata: Metadata | undefined,
+  wanted: string | SnapshotQuery,
+): Promise<Snapshot> {
+  const snapshots = metadata ? await readSnapshots(storage, metadata) : [];
+  const query = typeof wanted === 'string' ? null : wanted;
+  const found = query
+    ? snapshots.find(
+        (s) =>
+          (query.id === undefined || s.id.text === query.id) &&
+          (query.name === undefined || s.name.text === query.name),
+      )
+    : (snapshots.find((s) => s.id.text === wanted) ??
+      snapshots.find((s) => s.name.text === wanted));
+  if (found) return found;
+  const what = query ? [query.id, query.name].filter(Boolean).join('/') : wanted;
+  const text = `no internal snapshot with id or name '${what}' in '${storage.name}'`;
+  throw new Qcow2Error('NOT_FOUND', text, { structure: 'snapshot table' });
+}

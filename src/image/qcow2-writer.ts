@@ -1,0 +1,272 @@
+import type { Codec } from '../codecs/codec.ts';
+import { writeCompressed } from '../format/compressed-descriptor.ts';
+import { type Geometry, l1Index, l2Index } from '../format/geometry.ts';
+import { decodeL1Entry } from '../format/l1-entry.ts';
+import {
+  L2_OFFSET_MASK,
+  writeL2Normal,
+  writeL2ZeroPlain,
+  writeSubclusterBitmap,
+} from '../format/l2-entry.ts';
+import type { Region } from '../kernel/arena.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import type { MaybePromise, Storage } from '../storage/storage.ts';
+import { AppendAllocator } from './append-allocator.ts';
+import type { ChunkRecord, ChunkWriter, Turn } from './target.ts';
+
+/** What a qcow2 target does with clusters; serialisable, every thread gets the same. */
+export interface Qcow2WriterOptions {
+  geometry: Geometry;
+  version: 2 | 3;
+  /** Length of the disk in bytes. */
+  size: number;
+  l1TableOffset: number;
+  /** Guest data goes to the external data file, at its guest offset. */
+  dataFile: boolean;
+  /** Every cluster was given its place before (raw data files, preallocation). */
+  mappedAhead: boolean;
+  /** Zeros must hide a backing file. */
+  hasBacking: boolean;
+  /** Zero clusters are stored too. */
+  dense: boolean;
+  chunkBytes: number;
+}
+
+const ZERO = 0;
+const DATA = 1;
+const COMPRESSED = 2;
+/** Left to the backing file. */
+const LEAVE = 3;
+
+/** Writes chunks of a new qcow2 image: classify and compress, allocate in turn, write. */
+export class Qcow2Writer implements ChunkWriter {
+  readonly #storage: Storage;
+  readonly #dataStorage: Storage;
+  readonly #options: Qcow2WriterOptions;
+  readonly #kernel: Kernel;
+  readonly #allocator: AppendAllocator;
+  readonly #codec: Codec | undefined;
+  /** Bit per (sub)cluster: holds a byte other than zero. */
+  readonly #bitmap: Region;
+  /** Streams of the chunk, one behind the other. */
+  readonly #streams: Region | undefined;
+  readonly #entries: Uint8Array;
+  readonly #kind: Uint8Array;
+  readonly #host: Float64Array;
+  /** Where the stream of a cluster starts in `#streams`, and one behind the last. */
+  readonly #streamAt: Float64Array;
+
+  /** @param codec compresses clusters; absent for plain images */
+  constructor(
+    storage: Storage,
+    dataStorage: Storage,
+    options: Qcow2WriterOptions,
+    kernel: Kernel,
+    allocatorState: Float64Array,
+    codec?: Codec,
+  ) {
+    const { geometry, chunkBytes } = options;
+    const clusters = chunkBytes / geometry.clusterSize;
+    this.#storage = storage;
+    this.#dataStorage = dataStorage;
+    this.#options = options;
+    this.#kernel = kernel;
+    this.#codec = codec;
+    this.#allocator = new AppendAllocator(allocatorState, geometry);
+    this.#bitmap = kernel.arena.allocate(Math.ceil(chunkBytes / geometry.subclusterSize / 8) + 4);
+    this.#streams = codec && kernel.arena.allocate(chunkBytes);
+    this.#entries = new Uint8Array(clusters * geometry.l2EntrySize);
+    this.#kind = new Uint8Array(clusters);
+    this.#host = new Float64Array(clusters);
+    this.#streamAt = new Float64Array(clusters + 1);
+  }
+
+  /** @param leave per cluster 1 where the backing file answers (targets with one only) */
+  async write(
+    start: number,
+    chunk: Uint8Array,
+    turn: Turn,
+    leave?: Uint8Array,
+  ): Promise<ChunkRecord> {
+    const { clusterSize } = this.#options.geometry;
+    const count = Math.ceil(Math.min(chunk.length, this.#options.size - start) / clusterSize);
+    this.#classify(chunk, count, leave);
+    const record: ChunkRecord = { references: null, tables: [] };
+    const { mappedAhead, geometry } = this.#options;
+    const ahead = mappedAhead ? await this.#readMapping(start, count) : [];
+    if (!mappedAhead) turn(() => this.#allocate(start, count, record));
+    await this.#writeClusters(start, chunk, count);
+    if (!mappedAhead) await this.#writeEntries(start, count, record.tables);
+    else if (geometry.extendedL2) await this.#writeEntries(start, count, ahead);
+    return record;
+  }
+
+  /** Where the clusters of a disk that was mapped ahead are; returns its tables as `record` does. */
+  async #readMapping(start: number, count: number): Promise<number[]> {
+    const { geometry, l1TableOffset } = this.#options;
+    const { clusterSize, l2EntrySize } = geometry;
+    const tables: number[] = [];
+    const word = new Uint8Array(8);
+    const view = new DataView(word.buffer);
+    for (let k = 0; k < count; k++) {
+      const guest = start + k * clusterSize;
+      const index = l1Index(guest, geometry);
+      if (tables.at(-2) !== index) {
+        await this.#storage.read(l1TableOffset + index * 8, word);
+        tables.push(index, decodeL1Entry(view.getBigUint64(0), geometry).l2Offset);
+      }
+      await this.#storage.read(tables.at(-1)! + l2Index(guest, geometry) * l2EntrySize, word);
+      this.#host[k] = Number(view.getBigUint64(0) & L2_OFFSET_MASK);
+    }
+    return tables;
+  }
+
+  #classify(chunk: Uint8Array, count: number, leave: Uint8Array | undefined): void {
+    const { clusterSize, subclusterSize } = this.#options.geometry;
+    const unitBits = Math.log2(subclusterSize);
+    this.#kernel.exports.nonzero_bitmap(
+      chunk.byteOffset,
+      count * clusterSize,
+      unitBits,
+      this.#bitmap.ptr,
+    );
+    let streamEnd = 0;
+    for (let k = 0; k < count; k++) {
+      this.#streamAt[k] = streamEnd;
+      const hasData = this.#options.dense || this.#unitBits(k) !== 0;
+      if (leave?.[k] === 1) this.#kind[k] = LEAVE;
+      else if (!hasData && !this.#mustStoreZeros()) this.#kind[k] = ZERO;
+      else {
+        const length = this.#codec ? this.#compress(chunk, k, streamEnd) : -1;
+        this.#kind[k] = length < 0 ? DATA : COMPRESSED;
+        streamEnd += Math.max(0, length);
+      }
+    }
+    this.#streamAt[count] = streamEnd;
+  }
+
+  /** Version 2 has no zero flag: only stored zeros hide a backing file. */
+  #mustStoreZeros(): boolean {
+    return this.#options.hasBacking && this.#options.version === 2;
+  }
+
+  #compress(chunk: Uint8Array, k: number, streamEnd: number): number {
+    const { clusterSize } = this.#options.geometry;
+    const input = chunk.subarray(k * clusterSize, (k + 1) * clusterSize);
+    // A stream of a whole cluster or more is stored as it is (section 8).
+    const room = this.#streams!.bytes.subarray(streamEnd, streamEnd + clusterSize - 1);
+    return this.#codec!.compress(input, room);
+  }
+
+  /** Bits of cluster k: one, or one per subcluster. */
+  #unitBits(k: number): number {
+    const bits = this.#bitmap.bytes;
+    if (!this.#options.geometry.extendedL2) return (bits[k >> 3]! >> (k & 7)) & 1;
+    const at = k * 4;
+    return (bits[at]! | (bits[at + 1]! << 8) | (bits[at + 2]! << 16) | (bits[at + 3]! << 24)) >>> 0;
+  }
+
+  /**
+   * Gives every stored cluster its place; no I/O, since all others wait. Streams come first: a plain
+   * cluster between two would leave the rest of the first one's cluster unused.
+   */
+  #allocate(start: number, count: number, record: ChunkRecord): void {
+    const { geometry, dataFile, hasBacking } = this.#options;
+    const { clusterSize } = geometry;
+    const allocator = this.#allocator;
+    allocator.begin();
+    let table = -1;
+    for (let k = 0; k < count; k++) {
+      const kind = this.#kind[k]!;
+      const needsEntry = kind === ZERO ? hasBacking : kind !== LEAVE;
+      const index = l1Index(start + k * clusterSize, geometry);
+      if (needsEntry && index !== table) {
+        table = index;
+        record.tables.push(index, allocator.table(index));
+      }
+    }
+    for (let k = 0; k < count; k++)
+      if (this.#kind[k] === COMPRESSED)
+        this.#host[k] = allocator.stream(this.#streamAt[k + 1]! - this.#streamAt[k]!);
+    for (let k = 0; k < count; k++)
+      if (this.#kind[k] === DATA)
+        this.#host[k] = dataFile ? start + k * clusterSize : allocator.cluster();
+    record.references = allocator.added();
+  }
+
+  /** Writes data and streams; neighbours in memory and in the file go out together. */
+  async #writeClusters(start: number, chunk: Uint8Array, count: number): Promise<void> {
+    for (let k = 0; k < count; ) {
+      const kind = this.#kind[k]!;
+      let end = k + 1;
+      if (kind === DATA) {
+        while (end < count && this.#follows(end, DATA)) end++;
+        const done = this.#writeData(start, chunk, k, end);
+        if (done instanceof Promise) await done;
+      } else if (kind === COMPRESSED) {
+        while (end < count && this.#follows(end, COMPRESSED)) end++;
+        const bytes = this.#streams!.bytes.subarray(this.#streamAt[k]!, this.#streamAt[end]!);
+        const done = this.#storage.write!(this.#host[k]!, bytes);
+        if (done instanceof Promise) await done;
+      }
+      k = end;
+    }
+  }
+
+  /** Whether cluster k is of this kind and directly behind cluster k - 1 in the file. */
+  #follows(k: number, kind: number): boolean {
+    if (this.#kind[k] !== kind) return false;
+    const length =
+      kind === DATA
+        ? this.#options.geometry.clusterSize
+        : this.#streamAt[k]! - this.#streamAt[k - 1]!;
+    return this.#host[k] === this.#host[k - 1]! + length;
+  }
+
+  #writeData(start: number, chunk: Uint8Array, from: number, to: number): MaybePromise<void> {
+    const { geometry, dataFile, size } = this.#options;
+    const { clusterSize } = geometry;
+    const first = from * clusterSize;
+    // A data file ends with the disk; a cluster of the image itself is always whole.
+    const end = dataFile ? Math.min(to * clusterSize, size - start) : to * clusterSize;
+    const storage = dataFile ? this.#dataStorage : this.#storage;
+    return storage.write!(this.#host[from]!, chunk.subarray(first, end));
+  }
+
+  /** Writes the chunk's part of each L2 table it touches. */
+  async #writeEntries(start: number, count: number, tables: readonly number[]): Promise<void> {
+    const { geometry } = this.#options;
+    const { clusterSize, l2Coverage, l2EntrySize, l2Entries } = geometry;
+    for (let t = 0; t < tables.length; t += 2) {
+      const base = tables[t]! * l2Coverage;
+      const from = Math.max(0, (base - start) / clusterSize);
+      const to = Math.min(count, (base - start) / clusterSize + l2Entries);
+      const slice = this.#entries.subarray(from * l2EntrySize, to * l2EntrySize);
+      slice.fill(0);
+      for (let k = from; k < to; k++) this.#encode(k);
+      const index = (start + from * clusterSize - base) / clusterSize;
+      const done = this.#storage.write!(tables[t + 1]! + index * l2EntrySize, slice);
+      if (done instanceof Promise) await done;
+    }
+  }
+
+  #encode(k: number): void {
+    const { geometry, mappedAhead, hasBacking } = this.#options;
+    const { extendedL2, l2EntrySize } = geometry;
+    const at = k * l2EntrySize;
+    const view = new DataView(this.#entries.buffer);
+    const kind = this.#kind[k]!;
+    if (kind === COMPRESSED) {
+      const length = this.#streamAt[k + 1]! - this.#streamAt[k]!;
+      writeCompressed(view, at, this.#host[k]!, length, geometry);
+    } else if (kind === DATA || mappedAhead) {
+      writeL2Normal(view, at, this.#host[k]!, true);
+      if (!extendedL2 || kind === LEAVE) return;
+      const allocated = this.#options.dense ? 0xffffffff : this.#unitBits(k);
+      writeSubclusterBitmap(view, at, allocated, hasBacking ? ~allocated >>> 0 : 0);
+    } else if (kind === ZERO && hasBacking) {
+      if (extendedL2) writeSubclusterBitmap(view, at, 0, 0xffffffff);
+      else writeL2ZeroPlain(view, at);
+    }
+  }
+}

@@ -1,0 +1,50 @@
+/** Constants shared with `assembly/abi.ts`; a test compares the two. */
+export const ABI_VERSION = 1;
+
+/** Bytes of a run record: u32 kind, u32 first unit, u32 units, u32 aux, f64 host offset. */
+export const RUN_BYTES = 24;
+
+/** `kind` of a run record. */
+export const RUN_UNALLOCATED = 0;
+export const RUN_ZERO_PLAIN = 1;
+/** Reads as zeros; `host` is the reserved cluster (of a subcluster: its own place). */
+export const RUN_ZERO_ALLOCATED = 2;
+export const RUN_DATA = 3;
+/** One compressed cluster; `host` is the stream's offset, `aux` the bytes that may belong to it. */
+export const RUN_COMPRESSED = 4;
+/** One entry that breaks a rule; `aux` is an `INVALID_*` code, `host` the offset it names. */
+export const RUN_INVALID = 5;
+/** Extended L2 only: unallocated subclusters inside an allocated host cluster (read from below). */
+export const RUN_UNALLOCATED_SUBCLUSTER = 6;
+
+/**
+ * `aux` of runs that are neither compressed nor invalid; only bits of the caller's mask are set.
+ * COPIED: bit 63, where the entry has a host cluster. RESERVED: one of bits 1-8 and 56-61 is set.
+ * Compressed entries, whose `aux` is a length, report neither.
+ */
+export const RUN_ATTR_COPIED = 1;
+export const RUN_ATTR_RESERVED = 2;
+
+export const L2_VERSION_2 = 1;
+export const L2_DATA_FILE = 2;
+
+export const INVALID_UNALIGNED = 1;
+export const INVALID_ZERO_IN_V2 = 2;
+export const INVALID_COMPRESSED_IN_DATA_FILE = 3;
+export const INVALID_HOST_NOT_GUEST = 4;
+/** A normal or compressed entry that starts at or past the end of the file, or at 2^53 or more. */
+export const INVALID_PAST_END = 5;
+export const INVALID_ALLOC_AND_ZERO = 6;
+export const INVALID_ALLOC_WITHOUT_OFFSET = 7;
+export const INVALID_BITMAP_ON_COMPRESSED = 8;
+
+export const INFLATE_OK = 0;
+/** The stream ended before the output was full. */
+export const INFLATE_SHORT = 1;
+/** Not a deflate stream: bad block type, code lengths, symbol or distance. */
+export const INFLATE_INVALID = 2;
+/** The input ended inside the stream. */
+export const INFLATE_TRUNCATED = 3;
+
+export const INFLATE_INPUT_SLACK = 64;
+export const INFLATE_OUTPUT_SLACK = 320;

@@ -1,0 +1,108 @@
+/**
+ * The kernel's functions exactly as the wasm module exports them, and as `scalar.ts` provides them
+ * in TypeScript. Pointers and lengths are bytes in the kernel's own memory (`u32`); everything that
+ * can exceed 2^32 crosses as a double, exact up to 2^53 - 1, so no call makes a BigInt.
+ * Inputs that come from a file are bounds-checked inside; results are counts or status codes.
+ */
+export interface KernelExports {
+  readonly memory: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
+
+  /** ABI version of `assembly/abi.ts`; the loader refuses another one. */
+  abi_version(): number;
+  /** 1 if the module was built with SIMD. */
+  has_simd(): number;
+  /** First address behind the kernel's own tables: the memory from here on is the arena's. */
+  heap_base(): number;
+
+  /** 1 if all `length` bytes are zero (also for length 0). Any alignment. */
+  zero_range(ptr: number, length: number): number;
+  /**
+   * Splits the range in units of `1 << unit_bits` bytes (the last may be shorter) and writes a
+   * bitmap at `out`, least significant bit first: bit k set = unit k holds a byte other than zero.
+   * Unused bits of the last byte are 0. Returns the number of non-zero units.
+   */
+  nonzero_bitmap(ptr: number, length: number, unit_bits: number, out: number): number;
+
+  /**
+   * Decodes entries `first .. first+count` of the standard L2 table at `table` into coalesced runs
+   * at `out` (format sections 7, 8, 11). Record: see `RUN_*` in `abi.ts` of this folder. Stops early
+   * when one more record than `capacity` would be needed: go on at `first + units` of the last one.
+   * Returns the number of records.
+   * Runs join when their kind and attributes are equal and, where they have a host offset, the
+   * second begins where the first ends; compressed and invalid entries are records of their own.
+   * Alignment, the version 2 zero flag and "host equals guest" are checked for every entry that
+   * names a cluster, the file's end only for data and compressed streams; of several faults one
+   * entry can have, the record tells the first of: compressed in a data file, zero in version 2,
+   * unaligned, host not guest, past the end.
+   * @param table pointer to entry 0 of the table, not to entry `first`
+   * @param first index of the first entry; records number entries as the table does
+   * @param cluster_bits 9 to 21
+   * @param flags `L2_*` bits
+   * @param attributes mask of `RUN_ATTR_*` bits that separate runs; 0 coalesces the most
+   * @param guest_base guest offset in bytes of entry `first` (compared with data-file offsets)
+   * @param host_size length in bytes of the file the entries point into; `Infinity` checks only
+   *   that offsets are below 2^53
+   */
+  l2_decode(
+    table: number,
+    first: number,
+    count: number,
+    cluster_bits: number,
+    flags: number,
+    attributes: number,
+    guest_base: number,
+    host_size: number,
+    out: number,
+    capacity: number,
+  ): number;
+  /**
+   * The same for 16-byte extended entries (section 9), with cluster_bits 14 to 21; records number
+   * subclusters (32 an entry), and `host` is that of the run's first subcluster. A compressed or
+   * invalid entry is one record of 32 units. A cluster is data for the check of the file's end when
+   * one subcluster is, and it is the cluster's offset that must lie inside. Bit 0 of the first word
+   * is ignored. Stops only between clusters, when fewer than 32 records are left: `capacity` must be
+   * at least 64.
+   */
+  l2_decode_extended(
+    table: number,
+    first: number,
+    count: number,
+    cluster_bits: number,
+    flags: number,
+    attributes: number,
+    guest_base: number,
+    host_size: number,
+    out: number,
+    capacity: number,
+  ): number;
+
+  // Refcount blocks (section 6): `order` is 0 to 6, and every index is the counter's in its block.
+
+  /** Unpacks counters `first .. first+count` of a refcount block into u64 little-endian at `out`. */
+  refcount_unpack(block: number, order: number, first: number, count: number, out: number): void;
+  /**
+   * Sets counters `first .. first+count` to the u64 little-endian values at `values`. Returns -1, or
+   * the index of the first counter whose value does not fit (nothing is written then).
+   */
+  refcount_pack(block: number, order: number, first: number, count: number, values: number): number;
+  /** Sets `count` counters to one value (which must fit the width: 0, else 1). */
+  refcount_fill(block: number, order: number, first: number, count: number, value: number): number;
+  /**
+   * Adds the integer `delta` (may be negative) to each. Returns -1, or the index of the first counter
+   * that would leave 0..max; nothing is written then.
+   */
+  refcount_add(block: number, order: number, first: number, count: number, delta: number): number;
+  /** Index of the first counter that differs between two packed blocks of the same order, or -1. */
+  refcount_compare(a: number, b: number, order: number, first: number, count: number): number;
+  /** Index of the first counter that is zero (`zero` 1) or non-zero (`zero` 0), or -1. */
+  refcount_scan(block: number, order: number, first: number, count: number, zero: number): number;
+
+  /**
+   * Inflates raw deflate (RFC 1951) until `out_length` bytes are produced. `src` must have 64
+   * readable bytes behind it and `out` 320 writable ones; their contents after the call are
+   * undefined. Input is never read as stream beyond `src_length`. Returns an `INFLATE_*` status; the
+   * output is defined only with `INFLATE_OK`. What follows the symbol that fills the output is not
+   * looked at, so a surplus and a missing end marker are both accepted.
+   */
+  inflate(src: number, src_length: number, out: number, out_length: number): number;
+}

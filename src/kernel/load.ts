@@ -1,0 +1,72 @@
+import { hex, Qcow2Error } from '../errors.ts';
+import { ABI_VERSION } from './abi.ts';
+import type { KernelExports } from './exports.ts';
+import { createScalarExports } from './scalar.ts';
+import { WASM_SCALAR, WASM_SIMD } from './wasm.generated.ts';
+
+/** Who does the work: WebAssembly with or without SIMD, or TypeScript. */
+export type KernelBackend = 'wasm-simd' | 'wasm' | 'js';
+
+/** Bytes and compiled modules, once per realm. */
+const decoded = new Map<KernelBackend, Uint8Array<ArrayBuffer>>();
+const compiled = new Map<KernelBackend, WebAssembly.Module>();
+
+function wasmBytes(backend: 'wasm-simd' | 'wasm'): Uint8Array<ArrayBuffer> {
+  let bytes = decoded.get(backend);
+  if (!bytes) {
+    const text = atob(backend === 'wasm-simd' ? WASM_SIMD : WASM_SCALAR);
+    bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
+    decoded.set(backend, bytes);
+  }
+  return bytes;
+}
+
+/** Whether this engine can run a backend. */
+export function isSupported(backend: KernelBackend): boolean {
+  if (backend === 'js') return true;
+  return typeof WebAssembly === 'object' && WebAssembly.validate(wasmBytes(backend));
+}
+
+/** The fastest backend this engine can run. */
+export function bestBackend(): KernelBackend {
+  if (isSupported('wasm-simd')) return 'wasm-simd';
+  return isSupported('wasm') ? 'wasm' : 'js';
+}
+
+/**
+ * A new instance, with memory of its own, of a module compiled from `assembly/`.
+ * @throws Qcow2Error UNSUPPORTED: the module has another ABI version
+ */
+export function instantiate(module: WebAssembly.Module): KernelExports {
+  const exports = new WebAssembly.Instance(module).exports as unknown as KernelExports;
+  const version = exports.abi_version();
+  if (version !== ABI_VERSION) {
+    throw new Qcow2Error(
+      'UNSUPPORTED',
+      `kernel module has ABI version ${hex(version)}, this build needs ${hex(ABI_VERSION)}: rebuild the package`,
+      { structure: 'kernel module', value: version },
+    );
+  }
+  return exports;
+}
+
+/**
+ * A new instance of a backend.
+ * @throws Qcow2Error UNSUPPORTED: the engine cannot run it
+ */
+export function loadExports(backend: KernelBackend): KernelExports {
+  if (backend === 'js') return createScalarExports();
+  if (!isSupported(backend)) {
+    throw new Qcow2Error(
+      'UNSUPPORTED',
+      `this engine cannot run the kernel backend ${backend}: leave the choice to createKernel or use js`,
+      { value: backend },
+    );
+  }
+  let module = compiled.get(backend);
+  if (!module) {
+    module = new WebAssembly.Module(wasmBytes(backend));
+    compiled.set(backend, module);
+  }
+  return instantiate(module);
+}

@@ -1,0 +1,62 @@
+import { RUN_BYTES } from './abi.ts';
+import type { Arena, Region } from './arena.ts';
+
+/** Records a reader has room for unless told otherwise. */
+const DEFAULT_CAPACITY = 1024;
+const RUN_WORDS = RUN_BYTES / 4;
+const RUN_DOUBLES = RUN_BYTES / 8;
+
+/**
+ * A region for the run records of `l2_decode` and `l2_decode_extended`, and its reader: straight
+ * from the memory, no call makes an object. Pass `pointer` and `capacity` to the kernel, and set
+ * `count` to what it returns.
+ */
+export class RunReader {
+  readonly #arena: Arena;
+  readonly #word: number;
+  readonly #double: number;
+  /** The records; release it when the reader is no longer used. */
+  readonly region: Region;
+  readonly capacity: number;
+  /** Records that are valid. */
+  count = 0;
+
+  /** @param capacity in records; at least 64 for `l2_decode_extended` */
+  constructor(arena: Arena, capacity: number = DEFAULT_CAPACITY) {
+    this.region = arena.allocate(capacity * RUN_BYTES);
+    this.capacity = capacity;
+    this.#arena = arena;
+    this.#word = this.region.ptr / 4;
+    this.#double = this.region.ptr / 8;
+  }
+
+  /** Address of the first record. */
+  get pointer(): number {
+    return this.region.ptr;
+  }
+
+  /** `RUN_*` kind of record `i`. */
+  kind(i: number): number {
+    return this.#arena.u32[this.#word + i * RUN_WORDS] as number;
+  }
+
+  /** Index of the run's first entry (extended: subcluster) in its table. */
+  first(i: number): number {
+    return this.#arena.u32[this.#word + i * RUN_WORDS + 1] as number;
+  }
+
+  /** Length of the run in entries (extended: subclusters). */
+  units(i: number): number {
+    return this.#arena.u32[this.#word + i * RUN_WORDS + 2] as number;
+  }
+
+  /** Attributes, greatest length of a compressed stream, or `INVALID_*` code. */
+  aux(i: number): number {
+    return this.#arena.u32[this.#word + i * RUN_WORDS + 3] as number;
+  }
+
+  /** Host offset in bytes of the run's start; 0 for kinds without one. */
+  host(i: number): number {
+    return this.#arena.f64[this.#double + i * RUN_DOUBLES + 2] as number;
+  }
+}

@@ -1,0 +1,100 @@
+import type { Image } from '../image/image.ts';
+import { isUnallocated, Plan } from '../image/plan.ts';
+import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
+
+/** Guest bytes mapped at once when looking for data; the plan may end it earlier. */
+const WINDOW_BYTES = 2 ** 40;
+
+/** What a converting thread reads from: one image, or several one after the other. */
+export class Source {
+  readonly images: readonly Image[];
+  /** Guest offset of each image, and the end of the last. */
+  readonly #offsets: number[] = [0];
+  readonly #plan = new Plan();
+
+  constructor(images: readonly Image[]) {
+    this.images = images;
+    for (const image of images) this.#offsets.push(this.size + image.virtualSize);
+  }
+
+  /** Bytes of all disks together. */
+  get size(): number {
+    return this.#offsets.at(-1)!;
+  }
+
+  /**
+   * Fills `into` with guest bytes from `start` on; zeros behind the end. Marks in `leave` (one byte
+   * per `unit` bytes) what the image itself leaves to its backing file.
+   */
+  async read(start: number, into: Uint8Array, unit = 0, leave?: Uint8Array): Promise<void> {
+    leave?.fill(unit > 0 ? 1 : 0);
+    const end = Math.min(start + into.length, this.size);
+    for (let at = start; at < end; ) {
+      const { image, offset, next } = this.#at(at);
+      const stop = Math.min(end, next);
+      const chain = await image.chain();
+      const reached = await chain.map(at - offset, stop - offset, this.#plan);
+      const part = into.subarray(at - start, reached + offset - start);
+      await chain.execute(this.#plan, at - offset, part);
+      if (leave) this.#markOwn(chain, start - offset, unit, leave);
+      at = reached + offset;
+    }
+    into.fill(0, end - start);
+  }
+
+  /**
+   * Chunks of `chunkBytes` that hold data, in order; with `all`, every chunk; with `overlay`, also
+   * those whose zeros must hide a backing file. Reads no guest data.
+   */
+  async *chunks(chunkBytes: number, which: 'data' | 'overlay' | 'all'): AsyncGenerator<number> {
+    let next = 0;
+    if (which === 'all') for (; next < this.size; next += chunkBytes) yield next;
+    const plan = new Plan();
+    for (let at = next; at < this.size; ) {
+      const { image, offset, next: imageEnd } = this.#at(at);
+      const chain = await image.chain();
+      const stop = Math.min(imageEnd, at + WINDOW_BYTES) - offset;
+      const reached = await chain.map(at - offset, stop, plan);
+      for (let i = 0; i < plan.count; i++) {
+        const kind = plan.kind[i]!;
+        const wanted =
+          kind === RUN_DATA ||
+          kind === RUN_COMPRESSED ||
+          (which === 'overlay' && !leftToBacking(chain, plan, i));
+        if (!wanted) continue;
+        const from = plan.guest[i]! + offset;
+        const first = Math.floor(from / chunkBytes) * chunkBytes;
+        for (next = Math.max(next, first); next < from + plan.length[i]!; next += chunkBytes)
+          yield next;
+      }
+      at = reached + offset;
+    }
+  }
+
+  #at(position: number): { image: Image; offset: number; next: number } {
+    let index = 0;
+    while (position >= this.#offsets[index + 1]!) index++;
+    const image = this.images[index]!;
+    return { image, offset: this.#offsets[index]!, next: this.#offsets[index + 1]! };
+  }
+
+  /** Clears the marks of units that the plan answers from the image itself. */
+  #markOwn(chain: ChainLike, start: number, unit: number, leave: Uint8Array): void {
+    const plan = this.#plan;
+    for (let i = 0; i < plan.count; i++) {
+      if (leftToBacking(chain, plan, i)) continue;
+      const from = Math.floor((plan.guest[i]! - start) / unit);
+      const to = Math.ceil((plan.guest[i]! + plan.length[i]! - start) / unit);
+      leave.fill(0, from, to);
+    }
+  }
+}
+
+type ChainLike = { layers: readonly { layer: { virtualSize: number } }[] };
+
+/** Whether run `i` was answered below the image itself, where its backing file reaches. */
+function leftToBacking(chain: ChainLike, plan: Plan, i: number): boolean {
+  if (chain.layers.length === 1) return false;
+  if (plan.layer[i]! > 0) return true;
+  return isUnallocated(plan.kind[i]!) && plan.guest[i]! < chain.layers[1]!.layer.virtualSize;
+}

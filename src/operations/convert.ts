@@ -1,0 +1,284 @@
+import { loadCodec } from '../codecs/load.ts';
+import { Qcow2Error } from '../errors.ts';
+import type { Image } from '../image/image.ts';
+import {
+  isMappedAhead,
+  layOutImage,
+  mostHostClusters,
+  type NewImageOptions,
+} from '../image/new-image.ts';
+import { NewImageFile } from '../image/new-image-file.ts';
+import { Qcow2Writer, type Qcow2WriterOptions } from '../image/qcow2-writer.ts';
+import { RawWriter } from '../image/raw-writer.ts';
+import type { ChunkRecord, Turn } from '../image/target.ts';
+import type { Region } from '../kernel/arena.ts';
+import { createKernel, type Kernel } from '../kernel/kernel.ts';
+import type { Storage } from '../storage/storage.ts';
+import { Source } from './chunks.ts';
+import { createRaw, preallocate } from './create.ts';
+
+/** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
+const CHUNK_BYTES = 2 * 1024 * 1024;
+
+/** What to convert to. */
+export interface ConvertOptions {
+  format: 'raw' | 'qcow2';
+  /** Of the new qcow2 image; `size` is the source's when absent. */
+  create?: Omit<NewImageOptions, 'size'> & { size?: number };
+  /** Compress every cluster that shrinks. */
+  compress?: boolean;
+  /** Zero runs of at least so many bytes become holes (raw targets). 0: store all zeros. Default 4096. */
+  sparseSize?: number;
+  /** The target may hold other bytes: write zeros too (raw targets). */
+  overwrite?: boolean;
+}
+
+/** Everything a thread needs to know to convert chunks; survives `structuredClone`. */
+export interface ConvertStepOptions {
+  chunkBytes: number;
+  target:
+    | { format: 'raw'; size: number; minimumHole: number }
+    | { format: 'qcow2'; writer: Qcow2WriterOptions; compressionType: number | null };
+}
+
+/** Converts single chunks. Each thread has its own, over its own files and kernel. */
+export class ConvertStep {
+  readonly #source: Source;
+  readonly #chunk: Region;
+  readonly #raw: RawWriter | undefined;
+  readonly #qcow2: Qcow2Writer | undefined;
+  readonly #unit: number;
+  readonly #leave: Uint8Array | undefined;
+
+  private constructor(
+    source: Source,
+    chunk: Region,
+    writer: RawWriter | Qcow2Writer,
+    options: ConvertStepOptions,
+  ) {
+    this.#source = source;
+    this.#chunk = chunk;
+    this.#raw = writer instanceof RawWriter ? writer : undefined;
+    this.#qcow2 = writer instanceof Qcow2Writer ? writer : undefined;
+    const { target } = options;
+    const overlay = target.format === 'qcow2' && target.writer.hasBacking;
+    this.#unit = overlay ? target.writer.geometry.clusterSize : 0;
+    if (overlay) this.#leave = new Uint8Array(options.chunkBytes / this.#unit);
+  }
+
+  /** Opens the sources' chains and lays out all buffers: from here on no memory grows. */
+  static async prepare(
+    source: Source,
+    storage: Storage,
+    dataStorage: Storage,
+    kernel: Kernel,
+    options: ConvertStepOptions,
+    allocatorState: Float64Array,
+  ): Promise<ConvertStep> {
+    for (const image of source.images) await image.chain();
+    const { target, chunkBytes } = options;
+    if (target.format === 'raw') {
+      const { size, minimumHole } = target;
+      const writer = new RawWriter(storage, size, kernel, chunkBytes, minimumHole);
+      return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, options);
+    }
+    const { compressionType } = target;
+    const codec = compressionType === null ? undefined : await loadCodec(compressionType, kernel);
+    const writer = new Qcow2Writer(
+      storage,
+      dataStorage,
+      target.writer,
+      kernel,
+      allocatorState,
+      codec,
+    );
+    return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, options);
+  }
+
+  /** Reads, classifies and writes the chunk at guest offset `start`. */
+  async run(start: number, turn: Turn): Promise<ChunkRecord | null> {
+    const bytes = this.#chunk.bytes;
+    await this.#source.read(start, bytes, this.#unit, this.#leave);
+    if (this.#raw) return this.#raw.write(start, bytes);
+    return this.#qcow2!.write(start, bytes, turn, this.#leave);
+  }
+}
+
+/** Runs chunks to completion, in the order they come or on several threads. */
+export interface ChunkExecutor {
+  /**
+   * @param chunks guest offsets, ascending
+   * @param finished called once per chunk, in any order, one call at a time
+   */
+  run(
+    chunks: AsyncIterable<number>,
+    conversion: Conversion,
+    finished: (start: number, record: ChunkRecord | null) => Promise<void>,
+  ): Promise<void>;
+}
+
+/** A conversion about to run: what an executor needs to set up its threads. */
+export interface Conversion {
+  source: Source;
+  storage: Storage;
+  dataStorage: Storage;
+  kernel: Kernel;
+  step: ConvertStepOptions;
+  allocatorState: Float64Array;
+}
+
+/** Everything on the calling thread. */
+export const inlineExecutor: ChunkExecutor = {
+  async run(chunks, { source, storage, dataStorage, kernel, step, allocatorState }, finished) {
+    const converter = await ConvertStep.prepare(
+      source,
+      storage,
+      dataStorage,
+      kernel,
+      step,
+      allocatorState,
+    );
+    for await (const start of chunks)
+      await finished(start, await converter.run(start, (allocate) => allocate()));
+  },
+};
+
+/** What a conversion writes to. */
+export interface ConvertTarget {
+  /** Empty, or (raw with `overwrite`) at least as long as the source. */
+  storage: Storage;
+  /** The new external data file of a qcow2 image. */
+  dataStorage?: Storage | undefined;
+}
+
+/** What a conversion reports and obeys. */
+export interface ConvertControl {
+  /** Guest bytes done, of all; the conversion waits for what it returns. */
+  onProgress?: (done: number, total: number) => void | Promise<void>;
+  /** Stops the conversion between two chunks with an `ABORTED` error. */
+  signal?: AbortSignal | undefined;
+  /** Runs the chunks; default on the calling thread. */
+  executor?: ChunkExecutor;
+}
+
+/**
+ * Writes the disk of an image, or of several one after the other, to a target. The bytes written do
+ * not depend on the executor. The caller makes the target durable, and discards it after an error.
+ * @param images fastest when opened with one kernel
+ * @throws Qcow2Error INVALID_ARGUMENT, REFUSED, TOO_LARGE, ABORTED, and whatever reading throws
+ */
+export async function convert(
+  images: readonly Image[],
+  { storage, dataStorage }: ConvertTarget,
+  options: ConvertOptions,
+  control: ConvertControl = {},
+): Promise<void> {
+  const source = new Source(images);
+  const kernel = images[0]?.kernel ?? createKernel();
+  const target = await prepareTarget(source, storage, dataStorage, kernel, options);
+  const total = source.size;
+  const { chunkBytes } = target.step;
+  const throwIfAborted = (): void => {
+    if (control.signal?.aborted) throw new Qcow2Error('ABORTED', 'the conversion was aborted');
+  };
+  let done = 0;
+  // Chunks that hold nothing count as done when the next one is reached.
+  async function* watched(): AsyncGenerator<number> {
+    let next = 0;
+    for await (const start of source.chunks(chunkBytes, target.which)) {
+      throwIfAborted();
+      done += start - next;
+      next = start + chunkBytes;
+      yield start;
+    }
+  }
+  const finished = async (_start: number, record: ChunkRecord | null): Promise<void> => {
+    throwIfAborted();
+    if (record) await target.file?.record(record);
+    done += chunkBytes;
+    await control.onProgress?.(Math.min(done, total), total);
+  };
+  const allocatorState = target.file?.allocatorState ?? new Float64Array(0);
+  const conversion: Conversion = {
+    source,
+    storage,
+    dataStorage: dataStorage ?? storage,
+    kernel,
+    step: target.step,
+    allocatorState,
+  };
+  await (control.executor ?? inlineExecutor).run(watched(), conversion, finished);
+  throwIfAborted();
+  await target.file?.finish();
+  await control.onProgress?.(total, total);
+}
+
+interface PreparedTarget {
+  step: ConvertStepOptions;
+  which: 'data' | 'overlay' | 'all';
+  file?: NewImageFile;
+}
+
+async function prepareTarget(
+  source: Source,
+  storage: Storage,
+  dataStorage: Storage | undefined,
+  kernel: Kernel,
+  options: ConvertOptions,
+): Promise<PreparedTarget> {
+  const dense = options.sparseSize === 0;
+  if (options.format === 'raw') {
+    if (options.compress) throw new Qcow2Error('REFUSED', 'raw images cannot be compressed');
+    return prepareRaw(source, storage, options);
+  }
+  const create = { ...options.create, size: options.create?.size ?? source.size };
+  if (create.size < source.size) {
+    const text = `target of ${create.size} bytes is smaller than the source of ${source.size} bytes`;
+    throw new Qcow2Error('INVALID_ARGUMENT', text);
+  }
+  if (options.compress && create.dataFile !== undefined)
+    throw new Qcow2Error('REFUSED', 'an image with an external data file cannot be compressed');
+  if (options.compress && isMappedAhead(create))
+    throw new Qcow2Error('REFUSED', 'preallocated clusters cannot be compressed');
+  const layout = layOutImage(create, mostHostClusters(create));
+  const file = new NewImageFile(storage, layout, kernel, true);
+  await dataStorage?.truncate?.(layout.header.size);
+  const { geometry } = layout;
+  const chunkBytes = Math.max(CHUNK_BYTES, geometry.clusterSize);
+  const hasBacking = layout.backingFile !== '';
+  const writer: Qcow2WriterOptions = {
+    geometry,
+    version: layout.header.version,
+    size: layout.header.size,
+    l1TableOffset: layout.header.l1TableOffset,
+    dataFile: create.dataFile !== undefined,
+    mappedAhead: isMappedAhead(create),
+    hasBacking,
+    dense,
+    chunkBytes,
+  };
+  if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage);
+  const compressionType = options.compress ? layout.header.compressionType : null;
+  const which = dense ? 'all' : hasBacking ? 'overlay' : 'data';
+  return {
+    step: { chunkBytes, target: { format: 'qcow2', writer, compressionType } },
+    which,
+    file,
+  };
+}
+
+async function prepareRaw(
+  source: Source,
+  storage: Storage,
+  options: ConvertOptions,
+): Promise<PreparedTarget> {
+  const dense = options.sparseSize === 0 || options.overwrite === true;
+  const size = options.create?.size ?? source.size;
+  if (size > storage.size) await createRaw(storage, size, options.create?.preallocation);
+  const minimumHole = dense ? 0 : (options.sparseSize ?? 4096);
+  const step: ConvertStepOptions = {
+    chunkBytes: CHUNK_BYTES,
+    target: { format: 'raw', size: source.size, minimumHole },
+  };
+  return { step, which: dense ? 'all' : 'data' };
+}

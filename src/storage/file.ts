@@ -1,0 +1,207 @@
+import * as fs from 'node:fs';
+import { Qcow2Error } from '../errors.ts';
+import type { Extent, Storage } from './storage.ts';
+import { allocateRange, fileExtents } from './system-calls.ts';
+
+/** How to open a file. */
+export interface FileOptions {
+  /** `r` reads, `r+` reads and writes, `create` makes a new file and fails if there is one. */
+  mode?: 'r' | 'r+' | 'create';
+  /**
+   * Blocking system calls: right in a worker or a command-line tool, where they are the fastest and
+   * read straight into wasm memory. Without it the event loop stays free.
+   */
+  sync?: boolean;
+  /** Where it was really found; `path` stays the name for messages. */
+  realPath?: string;
+}
+
+/** strerror texts of the errors people meet, as every Unix tool words them. */
+const ERRNO_TEXT: Readonly<Record<string, string>> = {
+  ENOENT: 'No such file or directory',
+  EACCES: 'Permission denied',
+  EPERM: 'Operation not permitted',
+  EISDIR: 'Is a directory',
+  ENOTDIR: 'Not a directory',
+  EEXIST: 'File exists',
+  ENOSPC: 'No space left on device',
+  EFBIG: 'File too large',
+  EROFS: 'Read-only file system',
+  EIO: 'Input/output error',
+  ELOOP: 'Too many levels of symbolic links',
+  ENAMETOOLONG: 'File name too long',
+  EMFILE: 'Too many open files',
+  ENXIO: 'No such device or address',
+  ETXTBSY: 'Text file busy',
+  EDQUOT: 'Disk quota exceeded',
+};
+
+/** Turns an error of node:fs into an `IO` error (`NOT_FOUND` for ENOENT) with the system's text. */
+export function ioError(cause: unknown, what: string, file: string): Qcow2Error {
+  const errno = (cause as NodeJS.ErrnoException).code ?? 'EIO';
+  const text = ERRNO_TEXT[errno] ?? (cause instanceof Error ? cause.message : String(cause));
+  const code = errno === 'ENOENT' ? 'NOT_FOUND' : 'IO';
+  return new Qcow2Error(code, `${what}: ${text}`, { file, errno }, { cause });
+}
+
+const FLAGS = {
+  // O_NONBLOCK: opening a FIFO must not wait for a writer.
+  r: fs.constants.O_RDONLY | fs.constants.O_NONBLOCK,
+  'r+': fs.constants.O_RDWR | fs.constants.O_NONBLOCK,
+  create: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
+};
+
+/**
+ * A regular file on this machine.
+ * @throws Qcow2Error NOT_FOUND, IO, or REFUSED for what is not a regular file
+ */
+export class FileStorage implements Storage {
+  readonly name: string;
+  readonly identity: string;
+  readonly fd: number;
+  readonly #sync: boolean;
+  #size: number;
+  #closed = false;
+
+  constructor(path: string, options: FileOptions = {}) {
+    this.name = path;
+    this.#sync = options.sync ?? false;
+    try {
+      this.fd = fs.openSync(options.realPath ?? path, FLAGS[options.mode ?? 'r'], 0o644);
+    } catch (cause) {
+      throw ioError(cause, `Could not open '${path}'`, path);
+    }
+    const stat = fs.fstatSync(this.fd, { bigint: true });
+    if (!stat.isFile()) {
+      fs.closeSync(this.fd);
+      const what = stat.isDirectory() ? 'a directory' : 'not a regular file';
+      throw new Qcow2Error('REFUSED', `Could not open '${path}': it is ${what}`, { file: path });
+    }
+    this.identity = `${stat.dev}:${stat.ino}`;
+    this.#size = Number(stat.size);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Bytes the file occupies on its file system. */
+  get allocatedSize(): number {
+    return fs.fstatSync(this.fd).blocks * 512;
+  }
+
+  read(offset: number, into: Uint8Array): number | Promise<number> {
+    return this.#sync ? this.#readSync(offset, into) : this.#readAsync(offset, into);
+  }
+
+  write(offset: number, from: Uint8Array): void | Promise<void> {
+    this.#size = Math.max(this.#size, offset + from.length);
+    return this.#sync ? this.#writeSync(offset, from) : this.#writeAsync(offset, from);
+  }
+
+  truncate(size: number): void {
+    try {
+      fs.ftruncateSync(this.fd, size);
+    } catch (cause) {
+      throw ioError(cause, `Could not resize '${this.name}' to ${size} bytes`, this.name);
+    }
+    this.#size = size;
+  }
+
+  async flush(): Promise<void> {
+    try {
+      if (this.#sync) fs.fdatasyncSync(this.fd);
+      else await callback((done) => fs.fdatasync(this.fd, done));
+    } catch (cause) {
+      throw ioError(cause, `Could not sync '${this.name}'`, this.name);
+    }
+  }
+
+  allocate(offset: number, length: number): void {
+    if (!allocateRange(this.fd, offset, length)) this.#writeZeros(offset, length);
+    this.#size = Math.max(this.#size, offset + length);
+  }
+
+  extents(offset: number, length: number): Extent[] {
+    return fileExtents(this.fd, offset, Math.min(length, this.#size - offset));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    fs.closeSync(this.fd);
+  }
+
+  #readSync(offset: number, into: Uint8Array): number {
+    let done = 0;
+    try {
+      while (done < into.length) {
+        const n = fs.readSync(this.fd, into, done, into.length - done, offset + done);
+        if (n === 0) break;
+        done += n;
+      }
+    } catch (cause) {
+      throw this.#failed(cause, 'read', offset + done);
+    }
+    return done;
+  }
+
+  async #readAsync(offset: number, into: Uint8Array): Promise<number> {
+    let done = 0;
+    try {
+      while (done < into.length) {
+        const left = into.length - done;
+        const n = await callback<number>((cb) =>
+          fs.read(this.fd, into, done, left, offset + done, cb),
+        );
+        if (n === 0) break;
+        done += n;
+      }
+    } catch (cause) {
+      throw this.#failed(cause, 'read', offset + done);
+    }
+    return done;
+  }
+
+  #writeSync(offset: number, from: Uint8Array): void {
+    let done = 0;
+    try {
+      while (done < from.length)
+        done += fs.writeSync(this.fd, from, done, from.length - done, offset + done);
+    } catch (cause) {
+      throw this.#failed(cause, 'write', offset + done);
+    }
+  }
+
+  async #writeAsync(offset: number, from: Uint8Array): Promise<void> {
+    let done = 0;
+    try {
+      while (done < from.length) {
+        const left = from.length - done;
+        done += await callback<number>((cb) =>
+          fs.write(this.fd, from, done, left, offset + done, cb),
+        );
+      }
+    } catch (cause) {
+      throw this.#failed(cause, 'write', offset + done);
+    }
+  }
+
+  /** Where space cannot be reserved it is written; what is there must be zeros or nothing. */
+  #writeZeros(offset: number, length: number): void {
+    const zeros = new Uint8Array(Math.min(length, 1 << 20));
+    for (let done = 0; done < length; done += zeros.length)
+      this.#writeSync(offset + done, zeros.subarray(0, length - done));
+  }
+
+  #failed(cause: unknown, verb: string, offset: number): Qcow2Error {
+    return ioError(cause, `Could not ${verb} '${this.name}' at offset ${offset}`, this.name);
+  }
+}
+
+/** fs.promises would need its own file handles; the plain calls share the descriptor. */
+function callback<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    start((error, value) => (error ? reject(error) : resolve(value as T)));
+  });
+}

@@ -1,0 +1,128 @@
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { Qcow2Error } from '../errors.ts';
+import type { Image } from '../image/image.ts';
+import type { NewImageOptions } from '../image/new-image.ts';
+import { createKernel } from '../kernel/kernel.ts';
+import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
+import { existingTarget } from '../node/existing-target.ts';
+import { type ConvertControl, type ConvertOptions, convert } from '../operations/convert.ts';
+import { FileStorage } from '../storage/file.ts';
+import { threadedExecutor } from './convert-pool.ts';
+import { openSource } from './input-files.ts';
+import type { InputFiles } from './messages.ts';
+
+/** How long events may have to wait while this thread converts. */
+const YIELD_MILLISECONDS = 50;
+
+/** Converts image files to a new one. */
+export interface ConvertFileOptions
+  extends InputFiles,
+    Pick<ConvertControl, 'onProgress' | 'signal'> {
+  target: string;
+  targetFormat: 'raw' | 'qcow2';
+  create?: Omit<NewImageOptions, 'size'> & { size?: number };
+  compress?: boolean;
+  /** Bytes; see `ConvertOptions.sparseSize`. */
+  sparseSize?: number;
+  /** Worker threads; default one per core. 1 stays on the calling thread. */
+  threads?: number;
+  /** Write into the existing target. */
+  noCreate?: boolean;
+  /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
+  targetIsZero?: boolean;
+}
+
+/**
+ * Converts one image, or several one after the other, into a new file that appears under its name
+ * when it is whole and durable. Memory depends on the threads, not on the images.
+ * @throws Qcow2Error of opening and reading the inputs and writing the target; ABORTED
+ */
+export async function convertFile(options: ConvertFileOptions): Promise<void> {
+  for (const { path: input } of options.inputs)
+    if (sameFile(input, options.target)) throw isInput(options.target);
+  const kernel = createKernel();
+  const images = await openSource(options, kernel);
+  try {
+    if (options.noCreate && options.targetFormat === 'raw')
+      return await overwriteRaw(images, options);
+    const create = options.noCreate
+      ? await existingTarget(options.target, totalSize(images))
+      : { ...options.create };
+    await checkBacking({ ...create, path: options.target });
+    requireNotInput(options, create.dataFile);
+    await withTargets(options.target, create.dataFile, async (image, data) => {
+      const paths = {
+        targetPath: image.partialPath,
+        dataPath: data?.partialPath ?? image.partialPath,
+      };
+      const settings: ConvertOptions = { ...options, format: options.targetFormat, create };
+      const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
+      const target = { storage: image.storage, dataStorage: data?.storage };
+      await convert(images, target, settings, { ...controlOf(options), executor });
+    });
+  } finally {
+    for (const image of images) await image.close();
+  }
+}
+
+/** `-n` on a raw file or device of at least the source's size: zeros are written unless told. */
+async function overwriteRaw(images: readonly Image[], options: ConvertFileOptions): Promise<void> {
+  const storage = new FileStorage(options.target, { mode: 'r+', sync: true });
+  try {
+    const size = totalSize(images);
+    if (storage.size < size) {
+      const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
+      throw new Qcow2Error('INVALID_ARGUMENT', text, { file: options.target });
+    }
+    const settings: ConvertOptions = {
+      ...options,
+      format: 'raw',
+      overwrite: !options.targetIsZero,
+    };
+    delete settings.create;
+    const paths = { targetPath: options.target, dataPath: options.target };
+    const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
+    await convert(images, { storage }, settings, { ...controlOf(options), executor });
+    await storage.flush();
+  } finally {
+    storage.close();
+  }
+}
+
+function totalSize(images: readonly Image[]): number {
+  return images.reduce((sum, image) => sum + image.virtualSize, 0);
+}
+
+/** Lets signals and timers in between chunks, which this thread converts with blocking calls. */
+function controlOf({ signal, onProgress }: ConvertFileOptions): ConvertControl {
+  let last = performance.now();
+  return {
+    signal,
+    async onProgress(done, total) {
+      await onProgress?.(done, total);
+      if (performance.now() - last < YIELD_MILLISECONDS) return;
+      await new Promise((resolve) => setImmediate(resolve));
+      last = performance.now();
+    },
+  };
+}
+
+/** The part of the options other threads get; functions and signals do not cross. */
+function inputFiles({ inputs, snapshot, allowExternal }: InputFiles): InputFiles {
+  return { inputs, snapshot, allowExternal };
+}
+
+function threadCount({ threads }: ConvertFileOptions): number {
+  return Math.max(1, Math.min(16, threads ?? os.availableParallelism()));
+}
+
+function requireNotInput(options: ConvertFileOptions, dataFile: string | undefined): void {
+  if (dataFile === undefined) return;
+  const found = path.resolve(path.dirname(options.target), dataFile);
+  if (options.inputs.some((input) => sameFile(input.path, found))) throw isInput(found);
+}
+
+function isInput(file: string): Qcow2Error {
+  return new Qcow2Error('INVALID_ARGUMENT', `'${file}' is both input and target`, { file });
+}

@@ -1,0 +1,19 @@
+import type { Image } from '../image/image.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { openChain } from '../node/open-image.ts';
+import type { InputFiles } from './messages.ts';
+
+/** Opens the inputs of a conversion with one kernel; all or none. */
+export async function openSource(files: InputFiles, kernel: Kernel): Promise<Image[]> {
+  const images: Image[] = [];
+  try {
+    for (const { path, format } of files.inputs) {
+      const { snapshot, allowExternal } = files;
+      images.push(await openChain(path, { format, snapshot, allowExternal, kernel, sync: true }));
+    }
+    return images;
+  } catch (error) {
+    for (const image of images) await image.close();
+    throw error;
+  }
+}
