@@ -6,7 +6,14 @@ import type { ConvertFileOptions } from '../workers/convert-file.ts';
 /** One image of a batch: what `convertFile` takes, as far as it is plain data. */
 export type BatchJob = Pick<
   ConvertFileOptions,
-  'inputs' | 'snapshot' | 'allowExternal' | 'target' | 'targetFormat' | 'create' | 'compress'
+  | 'inputs'
+  | 'snapshot'
+  | 'allowExternal'
+  | 'share'
+  | 'target'
+  | 'targetFormat'
+  | 'create'
+  | 'compress'
 >;
 
 /** What all images of a command line have in common. */

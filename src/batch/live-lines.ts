@@ -1,55 +1,42 @@
-import { textWidth } from './text-width.ts';
-
-/** The terminal the lines are drawn on. */
-export interface Terminal {
-  write(text: string): void;
-  /** Width now, in columns. */
-  columns(): number;
-}
-
 const HIDE_CURSOR = '\u001b[?25l';
 const SHOW_CURSOR = '\u001b[?25h';
 const CLEAR_BELOW = '\u001b[J';
 
 /** Lines at the bottom of a terminal that are redrawn in place. The cursor is hidden meanwhile. */
 export class LiveLines {
-  readonly #terminal: Terminal;
-  /** Columns each drawn line takes. */
-  #drawn: readonly number[] = [];
+  readonly #write: (text: string) => void;
+  #drawn = 0;
   #open = false;
 
-  constructor(terminal: Terminal) {
-    this.#terminal = terminal;
+  /** @param write prints to the terminal */
+  constructor(write: (text: string) => void) {
+    this.#write = write;
   }
 
   /**
    * Shows these lines instead of the last ones.
-   * @param lines each narrower than the terminal; colours are allowed
+   * @param lines each narrower than the terminal
    */
   draw(lines: readonly string[]): void {
     const begin = this.#open ? '' : HIDE_CURSOR;
+    this.#write(begin + this.#back() + lines.map((line) => `${line}\n`).join(''));
     this.#open = true;
-    this.#terminal.write(`${begin}${this.#back()}${lines.map((line) => `${line}\n`).join('')}`);
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: colours take no columns
-    this.#drawn = lines.map((line) => textWidth(line.replace(/\u001b\[\d+m/g, '')));
+    this.#drawn = lines.length;
   }
 
   /** Takes the lines away and shows the cursor. They can be drawn again. */
   clear(): void {
     if (!this.#open) return;
-    this.#terminal.write(this.#back() + SHOW_CURSOR);
-    this.#drawn = [];
+    this.#write(this.#back() + SHOW_CURSOR);
+    this.#drawn = 0;
     this.#open = false;
   }
 
-  /** Goes to where the first line begins and clears from there on. */
+  /**
+   * Goes to where the first line begins and clears from there on. A terminal that became narrower
+   * may have folded the lines; then a rest of them stays, but nothing above them is lost.
+   */
   #back(): string {
-    // A terminal that became narrower has folded the lines.
-    const columns = Math.max(1, this.#terminal.columns());
-    const rows = this.#drawn.reduce(
-      (sum, width) => sum + Math.max(1, Math.ceil(width / columns)),
-      0,
-    );
-    return rows === 0 ? '' : `\r\u001b[${rows}A${CLEAR_BELOW}`;
+    return this.#drawn === 0 ? '' : `\r\u001b[${this.#drawn}A${CLEAR_BELOW}`;
   }
 }

@@ -16,6 +16,8 @@ export interface BarOptions {
 const MIB = 1024 * 1024;
 const RATE_COLUMNS = 12;
 const PERCENT_COLUMNS = 5;
+/** Narrower terminals get short texts. */
+const NARROW = 42;
 /** The remaining time is not guessed before this many milliseconds. */
 const ESTIMATE_AFTER = 2000;
 
@@ -47,14 +49,16 @@ function batchLine(progress: BatchProgress, options: BarOptions): string {
   const left =
     elapsed >= ESTIMATE_AFTER && fraction > 0 ? elapsed / fraction - elapsed : Number.NaN;
   const failures = failed > 0 ? `, ${failed} failed` : '';
-  const label = `${succeeded + failed} of ${total} images${failures}`;
+  const count = succeeded + failed;
+  const narrow = options.columns < NARROW;
+  const label = narrow ? `${count}/${total}${failures}` : `${count} of ${total} images${failures}`;
   return line(label, fraction, Number.isNaN(left) ? '' : `${clock(left)} left`, options);
 }
 
 function line(label: string, fraction: number, tail: string, options: BarOptions): string {
   const width = options.columns - 1;
   const percent = `${Math.floor(fraction * 100)}%`.padStart(PERCENT_COLUMNS);
-  const right = width >= 40 ? percent + tail.padStart(RATE_COLUMNS) : percent;
+  const right = options.columns >= NARROW ? percent + tail.padStart(RATE_COLUMNS) : percent;
   const barWidth = width >= 50 ? Math.min(40, Math.floor(width * 0.35)) : 0;
   const bar = barWidth > 0 ? ` ${barText(fraction, barWidth, options.colour)}` : '';
   const labelWidth = width - right.length - (barWidth > 0 ? barWidth + 1 : 0);

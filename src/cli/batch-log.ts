@@ -79,8 +79,8 @@ export interface Screen {
   colour: boolean;
   /** For the table. */
   tableColour: boolean;
-  /** Width the table must fit into; absent when it does not go to a terminal. */
-  tableColumns: number | undefined;
+  /** Width the table must fit into; undefined when it does not go to a terminal. */
+  tableColumns(): number | undefined;
 }
 
 /** Milliseconds between two drawings. */
@@ -98,7 +98,7 @@ export class BarLog implements BatchLog {
   constructor(context: Context, screen: Screen) {
     this.#context = context;
     this.#screen = screen;
-    this.#lines = new LiveLines({ write: context.writeError, columns: screen.columns });
+    this.#lines = new LiveLines(context.writeError);
     this.#timer = setInterval(this.#draw, DRAW_INTERVAL);
     process.on('exit', this.#restore);
     process.on('SIGTSTP', this.#suspend);
@@ -124,7 +124,7 @@ export class BarLog implements BatchLog {
   end(summary: BatchSummary): void {
     const { tableColumns, tableColour } = this.#screen;
     this.#context.writeError(abortLine(summary));
-    this.#context.write(summaryTable(summary, tableColumns, tableColour));
+    this.#context.write(summaryTable(summary, tableColumns(), tableColour));
   }
 
   readonly #restore = (): void => this.#lines.clear();
@@ -166,10 +166,11 @@ export function summaryTable(
   const lines = rows.map((row) => {
     const [image = '', result = '', ...figures] = row;
     const numbers = figures.map((text, i) => text.padStart(widths[i + 2]! + COLUMN_GAP)).join('');
-    const shown = result.padEnd(widths[1]!);
-    const red = colour && (result === 'failed' || result === 'aborted');
-    const cells = [fitText(image, widths[0]!), red ? RED + shown + DEFAULT_COLOUR : shown];
-    return (cells.join(' '.repeat(COLUMN_GAP)) + numbers).trimEnd();
+    const bad = colour && (result === 'failed' || result === 'aborted');
+    const shown = bad ? RED + result + DEFAULT_COLOUR : result;
+    const padding = ' '.repeat(widths[1]! - result.length);
+    const gap = ' '.repeat(COLUMN_GAP);
+    return (fitText(image, widths[0]!) + gap + shown + padding + numbers).trimEnd();
   });
   return `${lines.join('\n')}\n${totalLine(summary)}`;
 }

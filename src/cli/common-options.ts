@@ -4,6 +4,7 @@ import { Qcow2Error } from '../errors.ts';
 interface InputArguments {
   value(name: 'format'): string | undefined;
   values(name: 'allow-external'): readonly string[];
+  has(name: 'force-share'): boolean;
 }
 
 /** How to open the images named on the command line. */
@@ -13,6 +14,8 @@ export interface InputOptions {
   readonly allowExternal: readonly string[] | 'any';
   /** Nothing else happens meanwhile, and blocking calls are the fastest. */
   readonly sync: true;
+  /** `-U` */
+  readonly share: boolean;
 }
 
 /**
@@ -23,7 +26,7 @@ export function inputOptions(args: InputArguments): InputOptions {
   const folders = args.values('allow-external');
   const allowExternal = folders.includes('any') ? 'any' : folders;
   const format = args.value('format');
-  const common = { allowExternal, sync: true } as const;
+  const common = { allowExternal, sync: true, share: args.has('force-share') } as const;
   return format === undefined ? common : { ...common, format: knownFormat(format) };
 }
 

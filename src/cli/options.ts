@@ -33,7 +33,7 @@ const FORCE_SHARE = {
   name: 'force-share',
   short: 'U',
   long: 'force-share',
-  help: 'accepted: reading takes no locks',
+  help: 'open the image although another program has it open for writing',
 } as const;
 const ALLOW_EXTERNAL = {
   name: 'allow-external',
@@ -223,6 +223,7 @@ export const VERBS = {
         help: 'style of the log, human (default) or json',
       },
       QUIET,
+      FORCE_SHARE,
       ALLOW_EXTERNAL,
     ],
   },

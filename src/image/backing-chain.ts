@@ -18,8 +18,20 @@ import { TableCache } from './table-cache.ts';
 /** Run records decoded at once. */
 const RUN_CAPACITY = 8192;
 
+/** Files the caller supplies, in place of those an image names; closed with the image. */
+export interface GivenFiles {
+  /** What the image is. Absent: what its overlay records, or probed by its first bytes. */
+  format?: 'qcow2' | 'raw';
+  /** Its external data file. */
+  dataFile?: Storage;
+  /** Its backing file, and what lies below that. */
+  backingFile?: GivenFiles & { storage: Storage };
+}
+
 /** What opening a chain needs from outside. */
 export interface ChainOptions {
+  /** Asked before the resolver. */
+  given: GivenFiles;
   resolver: OutsideResolver | undefined;
   loadCodec: (type: number) => Promise<Codec>;
 }
@@ -102,12 +114,13 @@ export async function openChain(
   const builder = new ChainBuilder(kernel, options);
   try {
     builder.enter(storage);
-    let below = await builder.add(storage, metadata, snapshot);
+    let below = await builder.add(storage, metadata, options.given, snapshot);
     while (below) {
-      const file = below.file;
+      const { file, given, format } = below;
       try {
-        const opened = await builder.open(file);
-        below = await builder.add(opened, await identify(opened, below.format));
+        const opened = await builder.open(file, given?.storage);
+        const trusted = given !== undefined;
+        below = await builder.add(opened, await identify(opened, format, trusted), given ?? {});
       } catch (error) {
         throw inFile(error, file);
       }
@@ -122,6 +135,8 @@ export async function openChain(
 /** A backing file still to be opened. */
 interface Below {
   file: OutsideFile;
+  /** Supplied by the caller, who may also know the format. */
+  given: GivenFiles['backingFile'];
   format: string | undefined;
 }
 
@@ -151,8 +166,8 @@ class ChainBuilder {
     throw new Qcow2Error('TOO_LARGE', text, { structure: 'backing chain' });
   }
 
-  async open(file: OutsideFile): Promise<Storage> {
-    const storage = await openOutside(file, this.#options.resolver);
+  async open(file: OutsideFile, given?: Storage): Promise<Storage> {
+    const storage = given ?? (await openOutside(file, this.#options.resolver));
     this.opened.push(storage);
     this.enter(storage);
     return storage;
@@ -162,6 +177,7 @@ class ChainBuilder {
   async add(
     storage: Storage,
     metadata: Metadata | undefined,
+    given: GivenFiles,
     snapshot?: Snapshot,
   ): Promise<Below | undefined> {
     if (metadata === undefined) {
@@ -170,7 +186,9 @@ class ChainBuilder {
     }
     const { header } = metadata;
     requireNoKey(metadata, storage);
-    const data = metadata.hasDataFile ? await this.#openDataFile(storage, metadata) : storage;
+    const data = metadata.hasDataFile
+      ? await this.#openDataFile(storage, metadata, given)
+      : storage;
     const l1 = snapshot
       ? { offset: snapshot.l1TableOffset, entries: snapshot.l1Size }
       : { offset: header.l1TableOffset, entries: header.l1Size };
@@ -179,21 +197,27 @@ class ChainBuilder {
     const layer = new Qcow2Layer(header, storage, data, view, this.#context);
     if (metadata.hasDataFile) this.layers.push({ layer });
     else this.layers.push({ layer, codec: await this.#codec(header.compressionType) });
-    if (metadata.backingFile === undefined) return undefined;
-    const name = metadata.backingFile.text;
+    const below = given.backingFile;
+    if (metadata.backingFile === undefined && below === undefined) return undefined;
+    const name = below?.storage.name ?? metadata.backingFile?.text ?? '';
     const file = { role: 'backing file', name, namedBy: storage.name ?? '' } as const;
-    return { file, format: metadata.backingFormat };
+    return { file, given: below, format: below?.format ?? metadata.backingFormat };
   }
 
-  async #openDataFile(storage: Storage, metadata: Metadata): Promise<Storage> {
-    if (metadata.dataFile === undefined) {
-      const text = `'${storage.name}' keeps its data in an external file but records no name for it`;
+  async #openDataFile(
+    storage: Storage,
+    metadata: Metadata,
+    { dataFile }: GivenFiles,
+  ): Promise<Storage> {
+    if (metadata.dataFile === undefined && dataFile === undefined) {
+      const text = `'${storage.name}' keeps its data in an external file but records no name for it; supply the file`;
       throw new Qcow2Error('MALFORMED', text, { structure: 'data file name' });
     }
     const namedBy = storage.name ?? '';
-    const file = { role: 'data file', name: metadata.dataFile.text, namedBy } as const;
+    const name = dataFile?.name ?? metadata.dataFile?.text ?? '';
+    const file = { role: 'data file', name, namedBy } as const;
     try {
-      return await this.open(file);
+      return await this.open(file, dataFile);
     } catch (error) {
       throw inFile(error, file);
     }
@@ -219,10 +243,11 @@ function requireNoKey({ header }: Metadata, storage: Storage): void {
   throw new Qcow2Error('NEED_KEY', text, { structure: 'header crypt_method', offset: 32 });
 }
 
-/** Metadata of a backing file, or undefined for a raw one. */
+/** Metadata of a backing file, or undefined for a raw one. Only a trusted one is probed freely. */
 async function identify(
   storage: Storage,
   format: string | undefined,
+  trusted: boolean,
 ): Promise<Metadata | undefined> {
   if (format === 'raw') return undefined;
   if (format === 'qcow2') return readMetadata(storage);
@@ -239,7 +264,7 @@ async function identify(
     throw new Qcow2Error('UNSUPPORTED', text, { structure: 'backing file' });
   }
   const metadata = await readMetadata(storage);
-  if (metadata.backingFile !== undefined || metadata.hasDataFile) {
+  if (!trusted && (metadata.backingFile !== undefined || metadata.hasDataFile)) {
     const text =
       'no backing format is recorded, and the file, taken for qcow2, names a further file; record the format (rebase -u -F)';
     throw new Qcow2Error('EXTERNAL_REFUSED', text, { structure: 'backing file format' });

@@ -6,7 +6,7 @@ import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
 import type { Snapshot } from '../format/snapshot-table.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
-import { type Chain, openChain } from './backing-chain.ts';
+import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import {
   type Metadata,
   readBitmaps,
@@ -18,9 +18,7 @@ import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
 
 /** How to open an image. */
-export interface OpenOptions {
-  /** What the file is. Absent: probed by its first bytes. */
-  format?: 'qcow2' | 'raw';
+export interface OpenOptions extends GivenFiles {
   /** Opens backing and data files the image names. Absent: none is opened. */
   resolver?: OutsideResolver;
   /** Shows the disk as of this internal snapshot: its id, or else its name. */
@@ -88,6 +86,7 @@ export class Image {
       return new Image(storage, options, metadata, snapshot);
     } catch (error) {
       await storage.close();
+      await closeGiven(options);
       throw error;
     }
   }
@@ -113,6 +112,7 @@ export class Image {
    */
   chain(): Promise<Chain> {
     this.#chain ??= openChain(this.storage, this.metadata, this.#snapshot, this.kernel, {
+      given: this.#options,
       resolver: this.#options.resolver,
       loadCodec: (type) => loadCodec(type, this.kernel),
     });
@@ -148,6 +148,7 @@ export class Image {
   async close(): Promise<void> {
     const chain = await this.#chain?.catch(() => undefined);
     await chain?.close();
+    await closeGiven(this.#options);
     await this.storage.close();
   }
 
@@ -161,6 +162,13 @@ export class Image {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** Files given for a chain that may never have been opened. */
+async function closeGiven(given: GivenFiles): Promise<void> {
+  await given.dataFile?.close();
+  await given.backingFile?.storage.close();
+  if (given.backingFile) await closeGiven(given.backingFile);
 }
 
 async function probe(storage: Storage): Promise<'qcow2' | 'raw'> {

@@ -22,7 +22,8 @@ export function coverage(spans: readonly Span[]): Covered[] {
   for (let closed = 0; closed < ends.length; ) {
     const start = starts[opened] ?? Number.POSITIVE_INFINITY;
     const at = Math.min(start, ends[closed]!);
-    if (opened > closed && at > from) covered.push({ start: from, end: at, times: opened - closed });
+    if (opened > closed && at > from)
+      covered.push({ start: from, end: at, times: opened - closed });
     from = at;
     if (start <= at) opened++;
     else closed++;

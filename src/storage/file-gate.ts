@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { FileStorage, ioError } from './file.ts';
+import { type FileOptions, FileStorage, ioError } from './file.ts';
 
 /** Which files on disk an image may name. */
 export interface FolderGate {
@@ -33,15 +33,15 @@ export function openThroughGate(
   gate: FolderGate,
   name: string,
   namedBy: string,
-  sync: boolean,
+  options: FileOptions,
 ): FileStorage | null {
   // Joined as the kernel would: `..` after a symlink is judged on the real path, not on the text.
   const folder = namedBy.slice(0, namedBy.lastIndexOf('/') + 1);
   const wanted = path.isAbsolute(name) ? name : folder + name;
-  if (gate.roots === 'any') return new FileStorage(wanted, { sync });
+  if (gate.roots === 'any') return new FileStorage(wanted, options);
   const real = realPathInside(wanted, gate.roots);
   if (real === null) return null;
-  const storage = new FileStorage(wanted, { sync, realPath: real });
+  const storage = new FileStorage(wanted, { ...options, realPath: real });
   if (openedElsewhere(storage, real)) {
     storage.close();
     return null;

@@ -1,7 +1,8 @@
 import * as fs from 'node:fs';
 import { Qcow2Error } from '../errors.ts';
+import { isLocked } from './file-locks.ts';
+import { allocateRange, fileExtents } from './file-system-calls.ts';
 import type { Extent, Storage } from './storage.ts';
-import { allocateRange, fileExtents } from './system-calls.ts';
 
 /** How to open a file. */
 export interface FileOptions {
@@ -12,6 +13,8 @@ export interface FileOptions {
    * read straight into wasm memory. Without it the event loop stays free.
    */
   sync?: boolean;
+  /** Open it although another program has it open for writing. */
+  share?: boolean;
   /** Where it was really found; `path` stays the name for messages. */
   realPath?: string;
 }
@@ -76,6 +79,12 @@ export class FileStorage implements Storage {
       fs.closeSync(this.fd);
       const what = stat.isDirectory() ? 'a directory' : 'not a regular file';
       throw new Qcow2Error('REFUSED', `Could not open '${path}': it is ${what}`, { file: path });
+    }
+    if (options.share !== true && isLocked(stat, options.mode === 'r+')) {
+      fs.closeSync(this.fd);
+      const hint = options.mode === 'r+' ? '' : ', or read it as it is with -U';
+      const text = `Could not open '${path}': another program has it open; close it there first${hint}`;
+      throw new Qcow2Error('REFUSED', text, { file: path });
     }
     this.identity = `${stat.dev}:${stat.ino}`;
     this.#size = Number(stat.size);

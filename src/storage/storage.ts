@@ -38,5 +38,6 @@ export interface Storage {
   extents?(offset: number, length: number): MaybePromise<Extent[]>;
   /** Says the same for two storages exactly when they are the same file (loops are found by it). */
   readonly identity?: string;
+  /** Called at least once; a second call does nothing. */
   close(): MaybePromise<void>;
 }

@@ -109,8 +109,8 @@ function controlOf({ signal, onProgress }: ConvertFileOptions): ConvertControl {
 }
 
 /** The part of the options other threads get; functions and signals do not cross. */
-function inputFiles({ inputs, snapshot, allowExternal }: InputFiles): InputFiles {
-  return { inputs, snapshot, allowExternal };
+function inputFiles({ inputs, snapshot, allowExternal, share }: InputFiles): InputFiles {
+  return { inputs, snapshot, allowExternal, share };
 }
 
 function threadCount({ threads }: ConvertFileOptions): number {

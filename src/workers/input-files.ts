@@ -7,9 +7,11 @@ import type { InputFiles } from './messages.ts';
 export async function openSource(files: InputFiles, kernel: Kernel): Promise<Image[]> {
   const images: Image[] = [];
   try {
-    for (const { path, format } of files.inputs) {
-      const { snapshot, allowExternal } = files;
-      images.push(await openChain(path, { format, snapshot, allowExternal, kernel, sync: true }));
+    for (const { path, ...named } of files.inputs) {
+      const { snapshot, allowExternal, share } = files;
+      images.push(
+        await openChain(path, { ...named, snapshot, allowExternal, share, kernel, sync: true }),
+      );
     }
     return images;
   } catch (error) {

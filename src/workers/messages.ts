@@ -1,12 +1,15 @@
 import type { SnapshotQuery } from '../image/image.ts';
 import type { ChunkRecord } from '../image/target.ts';
+import type { NamedFiles } from '../node/open-image.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
 
 /** Inputs as every thread opens them for itself. */
 export interface InputFiles {
-  inputs: readonly { path: string; format?: 'qcow2' | 'raw' | undefined }[];
+  inputs: readonly (NamedFiles & { path: string })[];
   snapshot?: string | SnapshotQuery | undefined;
   allowExternal?: readonly string[] | 'any' | undefined;
+  /** Read files that another program has open for writing. */
+  share?: boolean | undefined;
 }
 
 /** What a converting thread is started with. */

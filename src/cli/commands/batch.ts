@@ -52,7 +52,7 @@ function humanLog(context: Context, quiet: boolean): BatchLog {
     rows: () => stderr.rows || 24,
     colour,
     tableColour: colour && stdout.isTTY,
-    tableColumns: stdout.isTTY ? stdout.columns || 80 : undefined,
+    tableColumns: () => (stdout.isTTY ? stdout.columns || 80 : undefined),
   });
 }
 
@@ -74,11 +74,11 @@ function jobsFromArguments(args: Arguments<'batch'>): BatchJob[] {
   const compress = args.has('compress');
   if (compress && targetFormat === 'raw')
     throw invalid('-c needs -O qcow2: raw images cannot be compressed');
-  const { format: inputFormat, allowExternal } = inputOptions(args);
+  const { format: inputFormat, allowExternal, share } = inputOptions(args);
   const values = new CreateOptionValues(targetFormat, args.values('options'));
   if (values.has('size')) throw invalid('-o size makes no sense here: each image keeps its size');
   const create = values.settings();
-  const common = { directory, targetFormat, compress, inputFormat, allowExternal, create };
+  const common = { directory, targetFormat, compress, inputFormat, allowExternal, share, create };
   return jobsFromInputs(args.operands, common);
 }
 

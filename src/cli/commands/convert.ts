@@ -41,7 +41,7 @@ export async function run(args: Arguments<'convert'>, context: Context): Promise
 }
 
 function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
-  const { format: sourceFormat, allowExternal } = inputOptions(args);
+  const { format: sourceFormat, allowExternal, share } = inputOptions(args);
   const { size: _, ...create } = targetOptions(args, format).settings();
   if (create.backingFile !== undefined && args.operands.length > 2)
     throw invalid('a backing file of the target makes no sense with several inputs');
@@ -59,6 +59,7 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     noCreate: args.has('no-create'),
     targetIsZero: args.has('target-is-zero'),
     allowExternal,
+    share,
     ...(snapshot !== undefined && { snapshot: snapshotQuery(snapshot) }),
     ...(sparse !== undefined && { sparseSize: sparseSize(sparse) }),
     ...(threads !== undefined && { threads: threadCount(threads) }),
