@@ -43,6 +43,7 @@ const COMMON: Checks = {
   compress: flag,
   create: object,
   allowExternal: folders,
+  share: flag,
 };
 const JOB: Checks = { input: textOrTexts, target: text, ...COMMON };
 /** `NewImageOptions`, by their names. Sizes are in bytes. */
@@ -56,9 +57,12 @@ const CREATE: Checks = {
   compressionType: word('zlib', 'zstd'),
   dataFile: text,
   dataFileRaw: flag,
+  preallocation: word('off', 'metadata', 'falloc', 'full'),
   backingFile: text,
   backingFormat: word('qcow2', 'raw'),
 };
+/** Those that a raw image can have. */
+const RAW_CREATE = ['size', 'preallocation'];
 const TOP: Checks = {
   defaults: object,
   jobs: (value) =>
@@ -75,6 +79,7 @@ interface JobEntry {
   compress?: boolean;
   create?: NonNullable<BatchJob['create']>;
   allowExternal?: 'any' | string[];
+  share?: boolean;
 }
 
 /**
@@ -163,7 +168,7 @@ class JobFileReader {
     for (const key of ['input', 'target', 'format'])
       if (merged[key] === undefined) throw this.invalid(`${place}: key "${key}" is missing`);
     const entry = merged as unknown as JobEntry;
-    const { format, snapshot, compress, create = {}, allowExternal } = entry;
+    const { format, snapshot, compress, create = {}, allowExternal, share } = entry;
     this.#requireConsistent(entry, place);
     return {
       inputs: [entry.input].flat().map((input) => ({
@@ -175,6 +180,7 @@ class JobFileReader {
       create,
       ...(snapshot !== undefined && { snapshot }),
       ...(compress !== undefined && { compress }),
+      ...(share !== undefined && { share }),
       allowExternal:
         typeof allowExternal === 'object'
           ? allowExternal.map((folder) => this.#resolve(folder))
@@ -188,7 +194,7 @@ class JobFileReader {
       throw this.invalid(`${place}: "snapshot" needs a single input: it names a snapshot of it`);
     if (format === 'qcow2') return;
     if (compress) throw this.invalid(`${place}: "compress" needs "format": "qcow2"`);
-    const key = Object.keys(create ?? {}).find((name) => name !== 'size');
+    const key = Object.keys(create ?? {}).find((name) => !RAW_CREATE.includes(name));
     if (key !== undefined) throw this.invalid(`${place}.create: "${key}" needs "format": "qcow2"`);
   }
 

@@ -68,8 +68,14 @@ export function filesWritten({ target, create }: BatchJob): string[] {
 
 function filesRead({ inputs, target, create }: BatchJob): string[] {
   const { backingFile } = create ?? {};
-  const paths = inputs.map((input) => input.path);
+  const paths = inputs.flatMap(filesGiven);
   return backingFile === undefined ? paths : [...paths, besideTarget(target, backingFile)];
+}
+
+/** An input and the files its caller named for it. */
+function filesGiven({ path: file, dataFile, backingFile }: BatchJob['inputs'][number]): string[] {
+  const below = backingFile === undefined ? [] : filesGiven(backingFile);
+  return dataFile === undefined ? [file, ...below] : [file, dataFile, ...below];
 }
 
 function besideTarget(target: string, file: string): string {

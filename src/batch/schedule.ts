@@ -1,6 +1,9 @@
 import * as fs from 'node:fs';
 import type { BatchJob } from './jobs.ts';
 
+/** More threads do not make one conversion faster; `convertFile` takes no more. */
+const MAX_IMAGE_THREADS = 16;
+
 /** A job that waits for a thread. */
 export interface WaitingJob {
   /** Place in the list. */
@@ -24,7 +27,8 @@ export function startOrder(jobs: readonly BatchJob[]): WaitingJob[] {
  * waiting. Many jobs get one each; a single one, or one much larger than the rest, gets more.
  */
 export function threadShare(free: number, weight: number, waitingWeight: number): number {
-  return Math.min(free, Math.max(1, Math.round((free * weight) / waitingWeight)));
+  const share = Math.round((free * weight) / waitingWeight);
+  return Math.max(1, Math.min(free, MAX_IMAGE_THREADS, share));
 }
 
 /** Bytes that files occupy on their file systems; 0 for one that cannot be looked at. */

@@ -14,6 +14,7 @@ interface Command<V extends VerbName> {
 const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   info: () => import('./commands/info.ts'),
   map: () => import('./commands/map.ts'),
+  check: () => import('./commands/check.ts'),
   create: () => import('./commands/create.ts'),
   convert: () => import('./commands/convert.ts'),
   batch: () => import('./commands/batch.ts'),

@@ -131,7 +131,7 @@ export function headerCluster(layout: NewImageLayout): Uint8Array {
   return buildHeaderCluster({ header, extensions, backingFileName }, geometry.clusterSize);
 }
 
-/** The most host clusters an image of this shape can come to hold when it is written once. */
+/** The most host clusters an image of this shape can hold when it is written once, front to back. */
 export function mostHostClusters(options: NewImageOptions): number {
   const clusterSize = options.clusterSize ?? 65536;
   const entrySize = options.extendedL2 ? 16 : 8;
@@ -139,20 +139,27 @@ export function mostHostClusters(options: NewImageOptions): number {
   const tables = Math.ceil((data * entrySize) / clusterSize);
   const l1 = Math.ceil((tables * 8) / clusterSize);
   const inFile = (options.dataFile === undefined ? data : 0) + tables + l1 + 1;
-  const perBlock = (clusterSize * 8) / (options.refcountBits ?? 16);
-  const blocks = Math.ceil((inFile / perBlock) * 1.01) + 2;
-  return inFile + blocks + Math.ceil((blocks * 8) / clusterSize) + 1;
+  return withRefcounts(inFile, clusterSize, (clusterSize * 8) / (options.refcountBits ?? 16));
+}
+
+/** `clusters`, and what counts them: blocks, which count themselves and the table, and the table. */
+function withRefcounts(clusters: number, clusterSize: number, perBlock: number): number {
+  for (let total = clusters; ; ) {
+    const blocks = Math.ceil(total / perBlock);
+    const next = clusters + blocks + Math.max(1, Math.ceil((blocks * 8) / clusterSize));
+    if (!(next > total)) return total;
+    total = next;
+  }
 }
 
 function layOutHead(geometry: Geometry, l1Clusters: number, mostClusters: number) {
   const { clusterSize, refcountBlockEntries: perBlock } = geometry;
-  const tableClusters = Math.max(
-    1,
-    Math.ceil((Math.ceil(mostClusters / perBlock) * 8) / clusterSize),
-  );
+  // Without clusters to come the head itself is the most there will be.
+  const most = Math.max(mostClusters, withRefcounts(1 + l1Clusters, clusterSize, perBlock));
+  const tableClusters = Math.ceil((Math.ceil(most / perBlock) * 8) / clusterSize);
   if (tableClusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
-    const text = `refcount table: ${mostClusters} clusters of ${clusterSize} bytes need more than ${MAX_REFCOUNT_TABLE_BYTES} bytes of table; choose a larger cluster size or narrower refcounts`;
-    throw new Qcow2Error('TOO_LARGE', text, { structure: 'refcount table', value: mostClusters });
+    const text = `refcount table: ${most} clusters of ${clusterSize} bytes need more than ${MAX_REFCOUNT_TABLE_BYTES} bytes of table; choose a larger cluster size or narrower refcounts`;
+    throw new Qcow2Error('TOO_LARGE', text, { structure: 'refcount table', value: most });
   }
   let blocks = 1;
   const clusters = () => 1 + tableClusters + blocks + l1Clusters;

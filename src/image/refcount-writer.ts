@@ -49,8 +49,12 @@ export class RefcountWriter {
   /** Writes the block in memory. */
   async flush(): Promise<void> {
     if (this.#index < 0) return;
+    const { refcountTableOffset, refcountTableClusters } = this.#layout.header;
+    if (this.#index * 8 >= refcountTableClusters * this.#geometry.clusterSize) {
+      const text = `refcount table: no entry for block ${this.#index} in ${refcountTableClusters} clusters; the image holds more clusters than it was laid out for`;
+      throw new Qcow2Error('TOO_LARGE', text, { structure: 'refcount table' });
+    }
     await this.#storage.write!(this.#offset(this.#index), this.#block.bytes);
-    const { refcountTableOffset } = this.#layout.header;
     for (; this.#written <= this.#index; this.#written++) {
       const entry = new Uint8Array(8);
       writeRefcountTableEntry(new DataView(entry.buffer), 0, this.#offset(this.#written));

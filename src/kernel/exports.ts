@@ -22,6 +22,11 @@ export interface KernelExports {
    * Unused bits of the last byte are 0. Returns the number of non-zero units.
    */
   nonzero_bitmap(ptr: number, length: number, unit_bits: number, out: number): number;
+  /**
+   * Index of the first byte that differs between the `length` (below 2^31) bytes at `a` and at `b`, or
+   * -1. Any alignment; the ranges may overlap.
+   */
+  first_difference(a: number, b: number, length: number): number;
 
   /**
    * Decodes entries `first .. first+count` of the standard L2 table at `table` into coalesced runs

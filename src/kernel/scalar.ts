@@ -1,5 +1,6 @@
 import { ABI_VERSION } from './abi.ts';
 import type { KernelExports } from './exports.ts';
+import { firstDifference } from './scalar/difference.ts';
 import { inflate } from './scalar/inflate.ts';
 import { decodeL2, l2Rules } from './scalar/l2.ts';
 import { ScalarMemory } from './scalar/memory.ts';
@@ -21,6 +22,7 @@ export function createScalarExports(): KernelExports {
     zero_range: (ptr, length) => zeroRange(memory, ptr, length),
     nonzero_bitmap: (ptr, length, unitBits, out) =>
       nonzeroBitmap(memory, ptr, length, unitBits, out),
+    first_difference: (a, b, length) => firstDifference(memory, a, b, length),
     l2_decode: (table, first, count, bits, flags, attributes, guest, hostSize, out, capacity) => {
       const rules = l2Rules(bits, flags, attributes, hostSize);
       return decodeL2(memory, table, first, count, rules, guest, out, capacity);

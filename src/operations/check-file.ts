@@ -1,4 +1,4 @@
-import { hex } from '../errors.ts';
+import { hex, Qcow2Error } from '../errors.ts';
 import type { Geometry } from '../format/geometry.ts';
 import type { Header } from '../format/header.ts';
 import type { Metadata } from '../image/metadata.ts';
@@ -104,6 +104,6 @@ export class CheckedFile {
       }
       at += bytes;
     }
-    this.#signal?.throwIfAborted();
+    if (this.#signal?.aborted) throw new Qcow2Error('ABORTED', 'the check was aborted');
   }
 }

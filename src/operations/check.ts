@@ -27,7 +27,7 @@ export interface CheckOptions {
   resolver?: OutsideResolver;
   /** Findings listed at most; all are counted. Default 1000. */
   maxFindings?: number;
-  /** Ends the check between two tables; the signal's reason is thrown. */
+  /** Ends the check between two tables with an `ABORTED` error. */
   signal?: AbortSignal;
   /** Which kernels to run; for tests and comparisons. */
   backend?: KernelBackend;
@@ -68,8 +68,8 @@ const DEFAULT_MAX_FINDINGS = 1000;
  * Checks the metadata of a qcow2 image without changing it or reading guest data. Of an open image
  * only the storage is used: what `Image.open` refuses as truncated can be checked by its storage.
  * Encrypted images need no key. The storage stays open.
- * @throws Qcow2Error UNSUPPORTED (a format without checks), those of opening the image and the files
- *   it names, TOO_LARGE and MALFORMED where the check cannot be completed
+ * @throws Qcow2Error UNSUPPORTED (structure `image format`: it has no check), those of opening the
+ *   image and the files it names, ABORTED, TOO_LARGE and MALFORMED where the check cannot go on
  */
 export async function check(
   source: Image | Storage,

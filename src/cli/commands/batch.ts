@@ -61,9 +61,18 @@ function readJobs(args: Arguments<'batch'>): BatchJob[] {
   if (jobFile === undefined) return jobsFromArguments(args);
   if (args.operands.length > 1)
     throw invalid(`'${jobFile}' is a job file, which must be the only operand`);
-  const own = ['format', 'target-format', 'directory', 'options', 'compress'] as const;
+  const own = [
+    'format',
+    'target-format',
+    'directory',
+    'options',
+    'compress',
+    'force-share',
+  ] as const;
   if (own.some((name) => args.has(name)) || args.has('allow-external'))
-    throw invalid('-f, -O, -d, -o, -c and --allow-external go into the job file, as "defaults"');
+    throw invalid(
+      '-f, -O, -d, -o, -c, -U and --allow-external go into the job file, as "defaults"',
+    );
   return readJobFile(jobFile);
 }
 
