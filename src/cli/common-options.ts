@@ -1,4 +1,5 @@
 import { Qcow2Error } from '../errors.ts';
+import { type ImageDescription, parseImageOptions } from './image-options.ts';
 
 /** The options that every verb has which opens images; any `Arguments` with them will do. */
 interface InputArguments {
@@ -28,6 +29,26 @@ export function inputOptions(args: InputArguments): InputOptions {
   const format = args.value('format');
   const common = { allowExternal, sync: true, share: args.has('force-share') } as const;
   return format === undefined ? common : { ...common, format: knownFormat(format) };
+}
+
+/** `InputOptions`, and `--image-opts` where a verb has it. */
+interface DescribedInputArguments extends InputArguments {
+  has(name: 'force-share' | 'image-opts'): boolean;
+}
+
+/**
+ * An image named on the command line: a path, or with `--image-opts` a description.
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function inputImage(
+  args: DescribedInputArguments,
+  operand: string,
+): Omit<InputOptions, 'format'> & ImageDescription {
+  const options = inputOptions(args);
+  if (!args.has('image-opts')) return { ...options, path: operand };
+  if (options.format !== undefined)
+    throw new Qcow2Error('INVALID_ARGUMENT', '--image-opts and -f exclude each other');
+  return { ...options, ...parseImageOptions(operand) };
 }
 
 /**

@@ -35,6 +35,11 @@ const FORCE_SHARE = {
   long: 'force-share',
   help: 'open the image although another program has it open for writing',
 } as const;
+const IMAGE_OPTS = {
+  name: 'image-opts',
+  long: 'image-opts',
+  help: 'read images as key=value lists, such as driver=qcow2,file.filename=NAME',
+} as const;
 const ALLOW_EXTERNAL = {
   name: 'allow-external',
   long: 'allow-external',
@@ -86,6 +91,7 @@ export const VERBS = {
       OUTPUT,
       { name: 'backing-chain', long: 'backing-chain', help: 'go on with the backing files' },
       FORCE_SHARE,
+      IMAGE_OPTS,
       ALLOW_EXTERNAL,
       OBJECT,
     ],
@@ -113,6 +119,7 @@ export const VERBS = {
         help: 'number of guest bytes (default: to the end)',
       },
       FORCE_SHARE,
+      IMAGE_OPTS,
       ALLOW_EXTERNAL,
       OBJECT,
     ],
@@ -228,6 +235,7 @@ export const VERBS = {
         help: 'accepted: the speed is not limited',
       },
       FORCE_SHARE,
+      IMAGE_OPTS,
       ALLOW_EXTERNAL,
       OBJECT,
     ],

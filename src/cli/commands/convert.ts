@@ -1,7 +1,7 @@
 import { Qcow2Error } from '../../errors.ts';
 import { convertFile } from '../../workers/convert-file.ts';
 import { type Arguments, asksForOptionList } from '../arguments.ts';
-import { inputOptions, knownFormat } from '../common-options.ts';
+import { inputImage, inputOptions, knownFormat } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { CreateOptionValues, createOptionsHelp } from '../create-options.ts';
 import { parseKeyValues } from '../key-values.ts';
@@ -41,7 +41,7 @@ export async function run(args: Arguments<'convert'>, context: Context): Promise
 }
 
 function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
-  const { format: sourceFormat, allowExternal, share } = inputOptions(args);
+  const { allowExternal, share } = inputOptions(args);
   const { size: _, ...create } = targetOptions(args, format).settings();
   if (create.backingFile !== undefined && args.operands.length > 2)
     throw invalid('a backing file of the target makes no sense with several inputs');
@@ -49,9 +49,7 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
   const sparse = args.value('sparse-size');
   const threads = args.value('threads');
   return {
-    inputs: args.operands
-      .slice(0, -1)
-      .map((path) => (sourceFormat === undefined ? { path } : { path, format: sourceFormat })),
+    inputs: args.operands.slice(0, -1).map((operand) => namedInput(args, operand)),
     target: args.operands.at(-1) ?? '',
     targetFormat: format,
     create,
@@ -64,6 +62,12 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     ...(sparse !== undefined && { sparseSize: sparseSize(sparse) }),
     ...(threads !== undefined && { threads: threadCount(threads) }),
   };
+}
+
+/** What every thread needs to open an input. */
+function namedInput(args: Arguments<'convert'>, operand: string) {
+  const { path, format, dataFile, backingFile } = inputImage(args, operand);
+  return { path, format, dataFile, backingFile };
 }
 
 /** `-o` with `-B` and `-F`, which say the same. */

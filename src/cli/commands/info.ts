@@ -1,7 +1,7 @@
 import { fileResolver, openImage } from '../../node/open-image.ts';
 import { backingChainInfo, info } from '../../operations/info.ts';
 import type { Arguments } from '../arguments.ts';
-import { inputOptions } from '../common-options.ts';
+import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { infoText } from '../print-human.ts';
 import { infoJson } from '../print-json.ts';
@@ -9,16 +9,16 @@ import { infoJson } from '../print-json.ts';
 /** `qcow2 info`: what is known about an image, and with `--backing-chain` about those below it. */
 export async function run(args: Arguments<'info'>, context: Context): Promise<number> {
   const style = args.choice('output', ['human', 'json']);
-  const [path = ''] = args.operands;
-  const input = inputOptions(args);
-  const image = await openImage(path, input);
+  const [operand = ''] = args.operands;
+  const input = inputImage(args, operand);
+  const image = await openImage(input.path, input);
   try {
     if (!args.has('backing-chain')) {
       const result = await info(image);
       context.write(style === 'json' ? infoJson(result) : infoText(result));
       return 0;
     }
-    const chain = await backingChainInfo(image, fileResolver(path, input.allowExternal, input));
+    const chain = await backingChainInfo(image, fileResolver(input.path, input.allowExternal, input));
     context.write(style === 'json' ? infoJson(chain) : chain.map(infoText).join('\n'));
     return 0;
   } finally {

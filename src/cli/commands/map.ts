@@ -2,7 +2,7 @@ import { Qcow2Error } from '../../errors.ts';
 import { openChain } from '../../node/open-image.ts';
 import { type MapEntry, map } from '../../operations/map.ts';
 import type { Arguments } from '../arguments.ts';
-import { inputOptions } from '../common-options.ts';
+import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { MAP_HEADING, mapEntryText } from '../print-human.ts';
 import { mapEntryJson } from '../print-json.ts';
@@ -14,8 +14,8 @@ export async function run(args: Arguments<'map'>, context: Context): Promise<num
   const start = parseSize(args.value('start-offset') ?? '0', 'start offset');
   const wanted = args.value('max-length');
   const most = wanted === undefined ? Number.MAX_SAFE_INTEGER : parseSize(wanted, 'maximum length');
-  const [path = ''] = args.operands;
-  const image = await openChain(path, inputOptions(args));
+  const input = inputImage(args, args.operands[0] ?? '');
+  const image = await openChain(input.path, input);
   try {
     const length = Math.min(most, image.virtualSize - start);
     const entries = length > 0 ? map(image, { start, length }) : [nothing(start)];
