@@ -1,10 +1,18 @@
 // Builds dist/: the wasm modules (embedded as base64), then the TypeScript. The new dist/ takes the
 // place of the old one when it is whole.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildWasm } from './build-wasm.mjs';
+import { buildWasm, wasmPath } from './build-wasm.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const fresh = join(root, `dist.new-${process.pid}`);
@@ -42,6 +50,8 @@ try {
   if (tsc.status === 0) {
     rewriteDeclarations(fresh);
     chmodSync(join(fresh, 'cli/main.js'), 0o755);
+    // For hosts that compile modules themselves; everything else has it embedded.
+    copyFileSync(wasmPath('release-simd'), join(fresh, 'qcow2.wasm'));
     takePlace();
   }
   process.exitCode = tsc.status ?? 1;

@@ -50,6 +50,15 @@ export interface Qcow2ErrorDetails {
 /**
  * The one error class of this package. `message` is one line: what, where, what to do; names from
  * files in it are made printable.
+ * @example
+ * import { Image, Qcow2Error } from 'qcow2';
+ *
+ * try {
+ *   await Image.open(new Uint8Array(72), { format: 'qcow2' });
+ * } catch (error) {
+ *   if (!(error instanceof Qcow2Error)) throw error;
+ *   console.log(error.code, error.details.offset); // NOT_QCOW2 0
+ * }
  */
 export class Qcow2Error extends Error {
   override readonly name = 'Qcow2Error';
@@ -68,7 +77,15 @@ export class Qcow2Error extends Error {
   }
 }
 
-/** True for errors of this package, also across realms and duplicate installs. */
+/**
+ * True for errors of this package, also across realms and duplicate installs.
+ * @example
+ * import { isQcow2Error, openImage } from 'qcow2';
+ *
+ * await openImage('missing.qcow2').catch((error) => {
+ *   if (isQcow2Error(error)) console.log(error.code); // NOT_FOUND
+ * });
+ */
 export function isQcow2Error(error: unknown): error is Qcow2Error {
   return error instanceof Error && error.name === 'Qcow2Error' && 'code' in error;
 }

@@ -1,0 +1,56 @@
+/** The package in browsers, workers and Node: images over storages of any kind. */
+export {
+  isQcow2Error,
+  Qcow2Error,
+  type Qcow2ErrorCode,
+  type Qcow2ErrorDetails,
+} from './errors.ts';
+export type { BitmapDirectoryEntry } from './format/bitmap-directory.ts';
+export type { Name } from './format/fields.ts';
+export type { Geometry, HostOffset } from './format/geometry.ts';
+export type { Header } from './format/header.ts';
+export type { HeaderExtension } from './format/header-extensions.ts';
+export type { LuksHeader, LuksKeySlot } from './format/luks-header.ts';
+export type { Snapshot } from './format/snapshot-table.ts';
+export type { BackingSource, GivenSources } from './image/given-files.ts';
+export { Image, type OpenOptions, type SnapshotQuery } from './image/image.ts';
+export type { Metadata } from './image/metadata.ts';
+export type { NewImageOptions, Preallocation } from './image/new-image.ts';
+export type { OutsideFile, OutsideResolver } from './image/open-gate.ts';
+export { createKernel, type Kernel, type KernelBackend } from './kernel/kernel.ts';
+export { init } from './kernel/load.ts';
+export {
+  type CheckFinding,
+  type CheckOptions,
+  type CheckResult,
+  check,
+  type FindingClass,
+} from './operations/check.ts';
+export {
+  type CompareDifference,
+  type CompareOptions,
+  type CompareResult,
+  compare,
+} from './operations/compare.ts';
+export type { OperationControl } from './operations/control.ts';
+export { type ConvertOptions, convert } from './operations/convert.ts';
+export { type CreateOptions, create } from './operations/create.ts';
+export {
+  type BitmapInfo,
+  backingChainInfo,
+  type EncryptionInfo,
+  type ImageInfo,
+  info,
+  type LuksInfo,
+  type LuksSlotInfo,
+  type Qcow2Info,
+  type SnapshotInfo,
+} from './operations/info.ts';
+export { type MapEntry, type MapOptions, map } from './operations/map.ts';
+export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
+export type { ImageTarget, WritableStorage } from './operations/target.ts';
+export { BlobStorage } from './storage/blob.ts';
+export { MemoryStorage } from './storage/memory.ts';
+export type { ImageSource } from './storage/source.ts';
+export type { Extent, MaybePromise, Storage } from './storage/storage.ts';
+export { StreamStorage, type WritableFileStream } from './storage/stream.ts';

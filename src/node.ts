@@ -1,7 +1,24 @@
 /** The package in Node: everything of `index.ts`, and files, threads and batches. */
-export { runBatch } from './batch/local-runner.ts';
+export type {
+  BatchEvent,
+  BatchSummary,
+  JobFailed,
+  JobFiles,
+  JobFinished,
+  JobProgress,
+  JobStarted,
+} from './batch/events.ts';
+export type { BatchJob } from './batch/jobs.ts';
+export { type BatchOptions, runBatch } from './batch/local-runner.ts';
 export * from './index.ts';
 export { type CreateFileOptions, createFile } from './node/create-file.ts';
-export { fileResolver, type OpenImageOptions, openImage } from './node/open-image.ts';
-export { FileStorage } from './storage/file.ts';
+export {
+  fileResolver,
+  type NamedFiles,
+  type OpenImageOptions,
+  openImage,
+} from './node/open-image.ts';
+export { type FileOptions, FileStorage } from './storage/file.ts';
+export { type CompareFilesOptions, compareFiles } from './workers/compare-files.ts';
 export { type ConvertFileOptions, convertFile } from './workers/convert-file.ts';
+export type { InputFiles } from './workers/messages.ts';

@@ -27,6 +27,18 @@ export interface BatchOptions {
  * summary comes as always.
  * @throws Qcow2Error INVALID_ARGUMENT: no jobs, concurrency out of range, or a job writes what
  *   another reads or writes
+ * @example
+ * import { runBatch } from 'qcow2';
+ *
+ * const { succeeded, results } = await runBatch(
+ *   ['disk', 'overlay'].map((name) => ({
+ *     inputs: [{ path: `${name}.qcow2` }],
+ *     target: `${name}.img`,
+ *     targetFormat: 'raw',
+ *   })),
+ *   { concurrency: 2, onEvent: ({ event }) => console.log(event) },
+ * );
+ * console.log(succeeded, results.map(({ target }) => target));
  */
 export async function runBatch(
   jobs: readonly BatchJob[],

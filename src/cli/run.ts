@@ -17,6 +17,8 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   check: () => import('./commands/check.ts'),
   create: () => import('./commands/create.ts'),
   convert: () => import('./commands/convert.ts'),
+  compare: () => import('./commands/compare.ts'),
+  measure: () => import('./commands/measure.ts'),
   batch: () => import('./commands/batch.ts'),
 };
 

@@ -3,7 +3,7 @@ import { Qcow2Error } from '../errors.ts';
 import { CRYPT_NONE } from '../format/header.ts';
 import { MAX_CHAIN_DEPTH } from '../format/limits.ts';
 import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
-import type { Snapshot } from '../format/snapshot-table.ts';
+import { type Snapshot, validateSnapshotL1 } from '../format/snapshot-table.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { RunReader } from '../kernel/run-reader.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -189,6 +189,7 @@ class ChainBuilder {
     const data = metadata.hasDataFile
       ? await this.#openDataFile(storage, metadata, given)
       : storage;
+    if (snapshot) validateSnapshotL1(snapshot, metadata.geometry, storage.size);
     const l1 = snapshot
       ? { offset: snapshot.l1TableOffset, entries: snapshot.l1Size }
       : { offset: header.l1TableOffset, entries: header.l1Size };

@@ -5,8 +5,10 @@ import type { LuksHeader } from '../format/luks-header.ts';
 import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
 import type { Snapshot } from '../format/snapshot-table.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
+import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
+import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
 import {
   type Metadata,
   readBitmaps,
@@ -18,7 +20,7 @@ import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
 
 /** How to open an image. */
-export interface OpenOptions extends GivenFiles {
+export interface OpenOptions extends GivenSources {
   /** Opens backing and data files the image names. Absent: none is opened. */
   resolver?: OutsideResolver;
   /** Shows the disk as of this internal snapshot: its id, or else its name. */
@@ -38,17 +40,34 @@ const READ_BYTES = 2 * 1024 * 1024;
 
 /**
  * An open disk image: a qcow2 or raw file and, once data is asked for, the files below it. Reading
- * is safe to call concurrently; calls are served one after the other.
+ * is safe to call concurrently; calls are served one after the other. All offsets and lengths are in
+ * bytes. `await using` closes it.
+ * @example
+ * import { openAsBlob } from 'node:fs';
+ * import { Image } from 'qcow2';
+ *
+ * const overlay = await openAsBlob('overlay.qcow2'); // or a File that a person picked
+ * const disk = await openAsBlob('disk.qcow2');
+ * const image = await Image.open(overlay, { backingFile: disk });
+ * try {
+ *   const sector = new Uint8Array(512);
+ *   await image.read(image.virtualSize - sector.length, sector);
+ * } finally {
+ *   await image.close();
+ * }
  */
 export class Image {
   readonly format: 'qcow2' | 'raw';
+  /** The image file itself. */
   readonly storage: Storage;
   /** Length of the disk in bytes (of the snapshot, if one was chosen). */
   readonly virtualSize: number;
   /** What a qcow2 file says of itself; undefined for raw. */
   readonly metadata: Metadata | undefined;
+  /** What decodes its tables. */
   readonly kernel: Kernel;
-  readonly #options: OpenOptions;
+  readonly #given: GivenFiles;
+  readonly #resolver: OutsideResolver | undefined;
   readonly #snapshot: Snapshot | undefined;
   readonly #plan = new Plan();
   #chain: Promise<Chain> | undefined;
@@ -56,6 +75,7 @@ export class Image {
 
   private constructor(
     storage: Storage,
+    given: GivenFiles,
     options: OpenOptions,
     metadata: Metadata | undefined,
     snapshot: Snapshot | undefined,
@@ -64,7 +84,8 @@ export class Image {
     this.metadata = metadata;
     this.format = metadata ? 'qcow2' : 'raw';
     this.kernel = options.kernel ?? createKernel();
-    this.#options = options;
+    this.#given = given;
+    this.#resolver = options.resolver;
     this.#snapshot = snapshot;
     const size = metadata?.virtualSize ?? Math.ceil(storage.size / 512) * 512;
     this.virtualSize = snapshot?.diskSize ?? size;
@@ -72,36 +93,71 @@ export class Image {
 
   /**
    * Opens an image and reads its metadata. Files it names are not touched before data is read. The
-   * image owns the storage from here on.
-   * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot)
+   * image owns its source, and the files given in `options`, from here on: they are closed with it,
+   * also when opening fails.
+   * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot),
+   *   INVALID_ARGUMENT (no source), IO
+   * @example
+   * import { Image } from 'qcow2';
+   *
+   * // A resolver is asked for every file an image names: it decides, and where from.
+   * const origin = 'https://images.example/';
+   * const overlay = await fetch(`${origin}overlay.qcow2`);
+   * const image = await Image.open(await overlay.blob(), {
+   *   resolver: async ({ name, role }) => {
+   *     if (role !== 'backing file' || !/^[\w.-]+$/.test(name)) return null;
+   *     return (await fetch(origin + name)).blob();
+   *   },
+   * });
+   * await image.read(0, new Uint8Array(4096));
+   * await image.close();
    */
-  static async open(storage: Storage, options: OpenOptions = {}): Promise<Image> {
+  static async open(source: ImageSource, options: OpenOptions = {}): Promise<Image> {
+    const storage = storageOf(source);
+    const given = givenFiles(options);
     try {
-      const format = options.format ?? (await probe(storage));
+      const format = given.format ?? (await probe(storage));
       const metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
       const snapshot =
         options.snapshot === undefined
           ? undefined
           : await findSnapshot(storage, metadata, options.snapshot);
-      return new Image(storage, options, metadata, snapshot);
+      return new Image(storage, given, options, metadata, snapshot);
     } catch (error) {
       await storage.close();
-      await closeGiven(options);
+      await closeGiven(given);
       throw error;
     }
   }
 
-  /** The internal snapshots, in table order. */
+  /**
+   * How files besides the image's own are come by.
+   * @internal
+   */
+  get outside(): { given: GivenFiles; resolver: OutsideResolver | undefined } {
+    return { given: this.#given, resolver: this.#resolver };
+  }
+
+  /**
+   * The internal snapshots, in table order.
+   * @throws Qcow2Error MALFORMED, TOO_LARGE, TRUNCATED, IO
+   */
   async snapshots(): Promise<Snapshot[]> {
     return this.metadata ? readSnapshots(this.storage, this.metadata) : [];
   }
 
-  /** The persistent dirty bitmaps, in directory order. */
+  /**
+   * The persistent dirty bitmaps, in directory order.
+   * @throws Qcow2Error MALFORMED, TRUNCATED, IO
+   */
   async bitmaps(): Promise<BitmapDirectoryEntry[]> {
     return this.metadata ? readBitmaps(this.storage, this.metadata) : [];
   }
 
-  /** The LUKS header of an encrypted image. */
+  /**
+   * The LUKS header of an encrypted image; undefined for others.
+   * @throws Qcow2Error MALFORMED, TOO_LARGE, TRUNCATED, IO
+   */
   async luksHeader(): Promise<LuksHeader | undefined> {
     return this.metadata ? readLuksHeader(this.storage, this.metadata) : undefined;
   }
@@ -109,32 +165,45 @@ export class Image {
   /**
    * The files guest data comes from, opened on first use through the resolver.
    * @throws Qcow2Error EXTERNAL_REFUSED, NEED_KEY, and those of opening each file
+   * @internal
    */
   chain(): Promise<Chain> {
     this.#chain ??= openChain(this.storage, this.metadata, this.#snapshot, this.kernel, {
-      given: this.#options,
-      resolver: this.#options.resolver,
+      given: this.#given,
+      resolver: this.#resolver,
       loadCodec: (type) => loadCodec(type, this.kernel),
     });
     return this.#chain;
   }
 
-  /** Runs of `[start, end)` through the whole chain, into `plan`; see `Chain.map`. */
+  /**
+   * Runs of `[start, end)` through the whole chain, into `plan`; see `Chain.map`.
+   * @internal
+   */
   map(start: number, end: number, plan: Plan): Promise<number> {
-    return this.#inTurn(async () => (await this.chain()).map(start, end, plan));
+    return this.withChain((chain) => chain.map(start, end, plan));
   }
 
   /**
-   * Reads guest bytes `[offset, offset + into.length)`.
-   * @throws Qcow2Error INVALID_ARGUMENT beyond the disk; BAD_ENTRY, BAD_DATA, TRUNCATED, IO
+   * Runs `work` while no other mapping or read of this image is under way: the tables and buffers
+   * of a chain are shared. `work` must not wait for another call of this image.
+   * @internal
+   */
+  withChain<T>(work: (chain: Chain) => T | Promise<T>): Promise<T> {
+    return this.#inTurn(async () => work(await this.chain()));
+  }
+
+  /**
+   * Reads guest bytes `[offset, offset + into.length)`, whatever file of the chain has them.
+   * @throws Qcow2Error INVALID_ARGUMENT beyond the disk; BAD_ENTRY, BAD_DATA, TRUNCATED, IO, NEED_KEY,
+   *   EXTERNAL_REFUSED, and those of opening the files below
    */
   read(offset: number, into: Uint8Array): Promise<void> {
     if (!Number.isSafeInteger(offset) || offset < 0 || offset + into.length > this.virtualSize) {
       const text = `read of ${into.length} bytes at offset ${offset}: the disk has ${this.virtualSize} bytes`;
       return Promise.reject(new Qcow2Error('INVALID_ARGUMENT', text, { guestOffset: offset }));
     }
-    return this.#inTurn(async () => {
-      const chain = await this.chain();
+    return this.withChain(async (chain) => {
       const end = offset + into.length;
       for (let at = offset; at < end; ) {
         const reached = await chain.map(at, Math.min(at + READ_BYTES, end), this.#plan);
@@ -144,11 +213,12 @@ export class Image {
     });
   }
 
-  /** Closes the file and every file opened below it. */
+  /** Closes the file and every file opened below it, once the reads under way have ended. */
   async close(): Promise<void> {
+    await this.#turn;
     const chain = await this.#chain?.catch(() => undefined);
     await chain?.close();
-    await closeGiven(this.#options);
+    await closeGiven(this.#given);
     await this.storage.close();
   }
 
@@ -162,13 +232,6 @@ export class Image {
     this.#turn = result.catch(() => undefined);
     return result;
   }
-}
-
-/** Files given for a chain that may never have been opened. */
-async function closeGiven(given: GivenFiles): Promise<void> {
-  await given.dataFile?.close();
-  await given.backingFile?.storage.close();
-  if (given.backingFile) await closeGiven(given.backingFile);
 }
 
 async function probe(storage: Storage): Promise<'qcow2' | 'raw'> {

@@ -1,4 +1,5 @@
 import { Qcow2Error } from '../errors.ts';
+import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
 
 /** A file that an image names and that is about to be opened. */
@@ -14,7 +15,7 @@ export interface OutsideFile {
  * The caller's gate: opens a file an image names, or throws. Nothing outside an image is opened
  * without one. Returning null refuses with the standard text.
  */
-export type OutsideResolver = (file: OutsideFile) => MaybePromise<Storage | null>;
+export type OutsideResolver = (file: OutsideFile) => MaybePromise<ImageSource | null>;
 
 /** The refusal, the same whether or not the file exists. */
 export function refusal(file: OutsideFile, hint: string): Qcow2Error {
@@ -46,7 +47,7 @@ export async function openOutside(
 ): Promise<Storage> {
   requirePlainPath(file);
   if (resolver === undefined) throw refusal(file, 'pass a resolver that allows it');
-  const storage = await resolver(file);
-  if (storage === null) throw refusal(file, 'the resolver does not allow it');
-  return storage;
+  const source = await resolver(file);
+  if (source === null) throw refusal(file, 'the resolver does not allow it');
+  return storageOf(source);
 }

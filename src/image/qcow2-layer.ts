@@ -72,18 +72,24 @@ export class Qcow2Layer implements Layer {
     const coverage = this.geometry.l2Coverage;
     for (let position = start; position < end; ) {
       const l1Index = Math.floor(position / coverage);
-      const tableEnd = Math.min(end, (l1Index + 1) * coverage);
+      // A snapshot's table may end before its disk does.
+      const behind = l1Index >= this.#l1.entries;
+      const tableEnd = behind ? end : Math.min(end, (l1Index + 1) * coverage);
       const found = this.#lookUpL1(l1Index);
       const l2Offset = typeof found === 'number' ? found : await found;
-      if (l2Offset === 0) plan.push(RUN_UNALLOCATED, depth, position, tableEnd - position, 0);
-      else await this.#mapTable(l2Offset, l1Index * coverage, position, tableEnd, depth, plan);
-      position = tableEnd;
+      if (l2Offset !== 0) {
+        const base = l1Index * coverage;
+        position = await this.#mapTable(l2Offset, base, position, tableEnd, depth, plan);
+      } else {
+        plan.push(RUN_UNALLOCATED, depth, position, tableEnd - position, 0);
+        position = tableEnd;
+      }
       if (plan.isFull) return position;
     }
     return end;
   }
 
-  /** Runs of `[start, end)` out of the one L2 table that covers `base` on. */
+  /** Runs of `[start, end)` out of the one L2 table that covers `base` on; returns where it ended. */
   async #mapTable(
     l2Offset: number,
     base: number,
@@ -91,12 +97,12 @@ export class Qcow2Layer implements Layer {
     end: number,
     depth: number,
     plan: Plan,
-  ): Promise<void> {
+  ): Promise<number> {
     const { clusterSize, l2EntrySize } = this.geometry;
     const perPage = PAGE_BYTES / l2EntrySize;
     let entry = Math.floor((start - base) / clusterSize);
     const last = Math.ceil((end - base) / clusterSize);
-    while (entry < last) {
+    while (entry < last && !plan.isFull) {
       const found = this.#context.tables.pointer(
         this.#tableStorage,
         l2Offset + entry * l2EntrySize,
@@ -108,6 +114,7 @@ export class Qcow2Layer implements Layer {
       this.#decode(pointer, l2Offset, base, entry, count, start, end, depth, plan);
       entry += count;
     }
+    return Math.min(end, base + entry * clusterSize);
   }
 
   #decode(

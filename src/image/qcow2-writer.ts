@@ -202,12 +202,12 @@ export class Qcow2Writer implements ChunkWriter {
       if (kind === DATA) {
         while (end < count && this.#follows(end, DATA)) end++;
         const done = this.#writeData(start, chunk, k, end);
-        if (done instanceof Promise) await done;
+        if (done !== undefined) await done;
       } else if (kind === COMPRESSED) {
         while (end < count && this.#follows(end, COMPRESSED)) end++;
         const bytes = this.#streams!.bytes.subarray(this.#streamAt[k]!, this.#streamAt[end]!);
         const done = this.#storage.write!(this.#host[k]!, bytes);
-        if (done instanceof Promise) await done;
+        if (done !== undefined) await done;
       }
       k = end;
     }
@@ -246,7 +246,7 @@ export class Qcow2Writer implements ChunkWriter {
       for (let k = from; k < to; k++) this.#encode(k);
       const index = (start + from * clusterSize - base) / clusterSize;
       const done = this.#storage.write!(tables[t + 1]! + index * l2EntrySize, slice);
-      if (done instanceof Promise) await done;
+      if (done !== undefined) await done;
     }
   }
 

@@ -23,35 +23,65 @@ export class RawLayer implements Layer {
   mapRange(start: number, end: number, depth: number, plan: Plan): MaybePromise<number> {
     const fileEnd = Math.min(end, this.storage.size);
     const push = (extents: Extent[]): number => {
-      pushExtents(extents, start, fileEnd, depth, plan);
+      const reached = pushExtents(extents, start, fileEnd, depth, plan);
+      if (reached < fileEnd) return reached;
       const tail = Math.max(start, fileEnd);
       plan.push(RUN_ZERO_ALLOCATED, depth, tail, end - tail, tail);
       return end;
     };
     const extents = this.#extents(start, fileEnd);
-    return extents instanceof Promise ? extents.then(push) : push(extents);
+    return Array.isArray(extents) ? push(extents) : extents.then(push);
   }
 
+  /** Extents that cover `start` at least. */
   #extents(start: number, end: number): MaybePromise<Extent[]> {
     if (start >= end) return [];
     if (!this.storage.extents) return [{ offset: start, length: end - start, data: true }];
     const window = this.#window;
-    if (start >= window.start && end <= window.end) return window.extents;
+    if (start >= window.start && start < window.end) return window.extents;
     const keep = (extents: Extent[]): Extent[] => {
-      this.#window = { start, end, extents };
+      const last = extents.at(-1);
+      const reached = last ? last.offset + last.length : start;
+      // A storage that cannot tell is read.
+      if (!(reached > start)) return [{ offset: start, length: end - start, data: true }];
+      this.#window = { start, end: reached, extents };
       return extents;
     };
     const found = this.storage.extents(start, end - start);
-    return found instanceof Promise ? found.then(keep) : keep(found);
+    return Array.isArray(found) ? keep(found) : found.then(keep);
   }
 }
 
-function pushExtents(extents: Extent[], start: number, end: number, depth: number, plan: Plan) {
-  for (const extent of extents) {
-    const from = Math.max(extent.offset, start);
-    const to = Math.min(extent.offset + extent.length, end);
-    if (to <= from) continue;
-    if (extent.data) plan.push(RUN_DATA, depth, from, to - from, from);
-    else plan.push(RUN_ZERO_ALLOCATED, depth, from, to - from, from);
+/** Pushes the runs of `[start, end)`; returns how far the extents reach, or the plan has room. */
+function pushExtents(
+  extents: readonly Extent[],
+  start: number,
+  end: number,
+  depth: number,
+  plan: Plan,
+): number {
+  let at = start;
+  for (let i = firstBehind(extents, start); i < extents.length && at < end; i++) {
+    const { offset, length, data } = extents[i]!;
+    // What a storage leaves out may be data.
+    const from = Math.min(Math.max(offset, at), end);
+    plan.push(RUN_DATA, depth, at, from - at, at);
+    const to = Math.max(from, Math.min(offset + length, end));
+    plan.push(data ? RUN_DATA : RUN_ZERO_ALLOCATED, depth, from, to - from, from);
+    at = to;
+    if (plan.isFull) break;
   }
+  return at;
+}
+
+/** Index of the first extent that ends behind `position`. */
+function firstBehind(extents: readonly Extent[], position: number): number {
+  let low = 0;
+  for (let high = extents.length; low < high; ) {
+    const middle = (low + high) >>> 1;
+    const { offset, length } = extents[middle]!;
+    if (offset + length <= position) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -51,7 +51,7 @@ export class RawWriter implements ChunkWriter {
         start + unit * UNIT_BYTES,
         chunk.subarray(unit * UNIT_BYTES, to),
       );
-      if (written instanceof Promise) await written;
+      if (written !== undefined) await written;
       unit = this.#nextRun(end, units, 1);
     }
     return null;

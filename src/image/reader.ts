@@ -5,6 +5,7 @@ import type { Arena, Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Layer } from './layer.ts';
 import type { Plan } from './plan.ts';
+import { requireReadToEnd } from './whole-read.ts';
 
 /** A layer and the codec of its compressed clusters. */
 export interface ReadableLayer {
@@ -24,11 +25,13 @@ const STAGING_BYTES = 1 << 20;
 export class Reader {
   readonly #layers: readonly ReadableLayer[];
   readonly #arena: Arena;
-  /** Host bytes of compressed streams: `[#from, #to)` of layer `#staged`. */
+  /** Host bytes of compressed streams: `[#from, #to)` of layer `#staged`, where the file has them. */
   #staging: Region | undefined;
   #staged = -1;
   #from = 0;
   #to = 0;
+  /** Bytes of the window that the file has. */
+  #filled = 0;
   /** The cluster decoded last for a request that wanted a part of one. */
   #scratch: Region | undefined;
   #scratchLayer = -1;
@@ -57,7 +60,7 @@ export class Reader {
       const kind = plan.kind[i]!;
       if (kind === RUN_DATA) {
         const done = this.#readData(plan, i, part);
-        if (done instanceof Promise) await done;
+        if (done !== undefined) await done;
       } else if (kind === RUN_COMPRESSED) {
         if (!this.#isStaged(plan, i)) await this.#stage(plan, i);
         this.#decompress(plan, i, part);
@@ -72,6 +75,7 @@ export class Reader {
     const host = plan.host[i]!;
     const finish = (n: number): void => {
       if (n === part.length) return;
+      requireReadToEnd(layer.dataStorage, host + n, host + part.length);
       this.#requireTail(layer, host + n, part.length - n);
       part.fill(0, n);
     };
@@ -110,9 +114,12 @@ export class Reader {
     }
     this.#staged = -1;
     const view = staging.bytes.subarray(0, to - from);
-    const n = await this.#layers[index]!.layer.dataStorage.read(from, view);
-    // The last sector of the last stream may be cut off; the codec finds out if it mattered.
-    view.fill(0, n);
+    const { dataStorage } = this.#layers[index]!.layer;
+    const n = await dataStorage.read(from, view);
+    requireReadToEnd(dataStorage, from + n, to);
+    // The last sector of the last stream may be cut off; the codec finds out if it mattered. It must
+    // not see zeros instead, which can decode to something.
+    this.#filled = n;
     this.#staged = index;
     this.#from = from;
     this.#to = to;
@@ -123,7 +130,8 @@ export class Reader {
     const host = plan.host[i]!;
     const within = plan.guest[i]! % layer.clusterSize;
     const start = host - this.#from;
-    const input = this.#staging!.bytes.subarray(start, start + plan.aux[i]!);
+    const end = Math.max(start, Math.min(start + plan.aux[i]!, this.#filled));
+    const input = this.#staging!.bytes.subarray(start, end);
     try {
       if (part.length === layer.clusterSize) {
         codec!.decompress(input, part);

@@ -1,5 +1,6 @@
 import type { Arena, Region } from '../kernel/arena.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
+import { requireReadToEnd } from './whole-read.ts';
 
 /** Bytes a cached page holds: an L2 table of the default cluster size. */
 export const PAGE_BYTES = 65536;
@@ -29,6 +30,7 @@ export class TableCache {
   /**
    * Pointer in kernel memory to the byte at host `offset`; the rest of its page follows. Bytes past
    * the end of the file are zeros.
+   * @throws Qcow2Error TRUNCATED if the file is shorter than it says
    */
   pointer(storage: number, offset: number): MaybePromise<number> {
     const page = Math.floor(offset / PAGE_BYTES);
@@ -50,12 +52,15 @@ export class TableCache {
     const slot = this.#freeSlot();
     const start = slot * PAGE_BYTES;
     const into = this.#region.bytes.subarray(start, start + PAGE_BYTES);
+    const source = this.#storages[storage]!;
+    const at = page * PAGE_BYTES;
     const loaded = (n: number): number => {
+      requireReadToEnd(source, at + n, at + PAGE_BYTES);
       into.fill(0, n);
       this.#slots.set(key, slot);
       return this.#region.ptr + start + within;
     };
-    const read = this.#storages[storage]!.read(page * PAGE_BYTES, into);
+    const read = source.read(at, into);
     return typeof read === 'number' ? loaded(read) : read.then(loaded);
   }
 

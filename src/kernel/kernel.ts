@@ -10,18 +10,25 @@ const SCRATCH_BYTES = 65536;
 /** One instance of the kernels with its memory. Not shared between threads: each makes its own. */
 export class Kernel {
   readonly backend: KernelBackend;
+  /** @internal */
   readonly exports: KernelExports;
+  /** @internal */
   readonly arena: Arena;
   #scratch: Region | undefined;
 
+  /** @internal */
   constructor(backend: KernelBackend, exports: KernelExports) {
     this.backend = backend;
     this.exports = exports;
     this.arena = new Arena(exports.memory, exports.heap_base());
   }
 
-  /** Whether all bytes are zero: of a view (of any memory), or of `length` bytes at an address. */
+  /**
+   * Whether all bytes are zero: of a view (of any memory), or of `length` bytes at an address.
+   * @internal
+   */
   isZero(view: Uint8Array): boolean;
+  /** @internal */
   isZero(ptr: number, length: number): boolean;
   isZero(target: Uint8Array | number, length = 0): boolean {
     if (typeof target === 'number') return this.exports.zero_range(target, length) === 1;
@@ -41,6 +48,12 @@ export class Kernel {
 /**
  * Makes a kernel, synchronously. Without a choice the fastest backend the engine has is used.
  * @throws Qcow2Error UNSUPPORTED: the engine cannot run the chosen backend
+ * @example
+ * import { createKernel, openImage } from 'qcow2';
+ *
+ * const kernel = createKernel({ backend: 'js' }); // no WebAssembly at all
+ * const image = await openImage('disk.qcow2', { kernel });
+ * await image.close();
  */
 export function createKernel(options: { backend?: KernelBackend } = {}): Kernel {
   const backend = options.backend ?? bestBackend();

@@ -21,10 +21,37 @@ function wasmBytes(backend: 'wasm-simd' | 'wasm'): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Whether this engine can run a backend. */
+/**
+ * Uses a module that the host has compiled, from the file `qcow2/qcow2.wasm`, in place of the bytes
+ * that are part of the package. Call it before opening anything, on hosts that forbid compiling at
+ * run time: there everything else works without it, but slower, by the backend `js`.
+ * @throws Qcow2Error UNSUPPORTED: the module is of another version of the package
+ * @example
+ * import { readFile } from 'node:fs/promises';
+ * import { createKernel, init } from 'qcow2';
+ *
+ * const url = new URL(import.meta.resolve('qcow2/qcow2.wasm'));
+ * init(await WebAssembly.compile(await readFile(url)));
+ * console.log(createKernel().backend); // wasm-simd
+ */
+export function init(module: WebAssembly.Module): void {
+  instantiate(module);
+  compiled.set('wasm-simd', module);
+}
+
+/** Whether this engine can, and this host lets it, run a backend. */
 export function isSupported(backend: KernelBackend): boolean {
   if (backend === 'js') return true;
-  return typeof WebAssembly === 'object' && WebAssembly.validate(wasmBytes(backend));
+  if (typeof WebAssembly !== 'object') return false;
+  if (compiled.has(backend)) return true;
+  if (!WebAssembly.validate(wasmBytes(backend))) return false;
+  try {
+    compiled.set(backend, new WebAssembly.Module(wasmBytes(backend)));
+    return true;
+  } catch {
+    // A content security policy without 'wasm-unsafe-eval', for example.
+    return false;
+  }
 }
 
 /** The fastest backend this engine can run. */
@@ -39,11 +66,11 @@ export function bestBackend(): KernelBackend {
  */
 export function instantiate(module: WebAssembly.Module): KernelExports {
   const exports = new WebAssembly.Instance(module).exports as unknown as KernelExports;
-  const version = exports.abi_version();
+  const version = exports.abi_version?.();
   if (version !== ABI_VERSION) {
     throw new Qcow2Error(
       'UNSUPPORTED',
-      `kernel module has ABI version ${hex(version)}, this build needs ${hex(ABI_VERSION)}: rebuild the package`,
+      `kernel module has ABI version ${version === undefined ? 'none' : hex(version)}, this build needs ${hex(ABI_VERSION)}: rebuild the package`,
       { structure: 'kernel module', value: version },
     );
   }
@@ -63,10 +90,5 @@ export function loadExports(backend: KernelBackend): KernelExports {
       { value: backend },
     );
   }
-  let module = compiled.get(backend);
-  if (!module) {
-    module = new WebAssembly.Module(wasmBytes(backend));
-    compiled.set(backend, module);
-  }
-  return instantiate(module);
+  return instantiate(compiled.get(backend)!);
 }

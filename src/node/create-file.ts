@@ -19,6 +19,16 @@ export interface CreateFileOptions extends Omit<NewImageOptions, 'size'> {
 /**
  * Creates an empty image; it appears under its name when it is whole. Returns its size in bytes.
  * @throws Qcow2Error INVALID_ARGUMENT, NOT_FOUND or others of the backing file, IO
+ * @example
+ * import { createFile } from 'qcow2';
+ *
+ * await createFile({ path: 'new.qcow2', format: 'qcow2', size: 20 * 1024 ** 3 });
+ * await createFile({
+ *   path: 'top.qcow2',
+ *   format: 'qcow2',
+ *   backingFile: 'new.qcow2',
+ *   backingFormat: 'qcow2',
+ * });
  */
 export async function createFile(options: CreateFileOptions): Promise<{ size: number }> {
   const backingSize = await checkBacking(options);
@@ -34,7 +44,7 @@ export async function createFile(options: CreateFileOptions): Promise<{ size: nu
 
 /**
  * Runs `write` on new files for an image and, if it has one, its external data file. Both appear when
- * it has succeeded, the data file first; neither if it fails.
+ * it has succeeded and they are durable, the data file first; neither if it fails.
  */
 export async function withTargets(
   file: string,
@@ -42,18 +52,30 @@ export async function withTargets(
   write: (image: TargetFile, data: TargetFile | undefined) => Promise<void>,
 ): Promise<void> {
   const dataPath = dataFile && path.resolve(path.dirname(file), dataFile);
-  if (dataPath !== undefined && dataPath === path.resolve(file))
+  if (dataPath !== undefined && (dataPath === path.resolve(file) || sameFile(dataPath, file)))
     throw new Qcow2Error('INVALID_ARGUMENT', `'${file}' cannot be its own data file`);
   const image = new TargetFile(file);
   let data: TargetFile | undefined;
   try {
     data = dataPath === undefined ? undefined : new TargetFile(dataPath);
     await write(image, data);
-    await data?.commit();
-    await image.commit();
+    await data?.seal();
+    await image.seal();
+    data?.publish();
+    publishAbove(image, data);
   } catch (error) {
     data?.abandon();
     image.abandon();
+    throw error;
+  }
+}
+
+/** Without its image a new data file would be of no use. */
+function publishAbove(image: TargetFile, data: TargetFile | undefined): void {
+  try {
+    image.publish();
+  } catch (error) {
+    data?.withdraw();
     throw error;
   }
 }

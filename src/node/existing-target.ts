@@ -4,7 +4,7 @@ import { COMPRESSION_ZSTD, CRYPT_NONE } from '../format/header.ts';
 import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import { map } from '../operations/map.ts';
-import { openImage } from './open-image.ts';
+import { type OpenImageOptions, openChain } from './open-image.ts';
 
 /** Whether anything but zeros is mapped from guest offset `start` on. */
 async function holdsData(image: Image, start: number): Promise<boolean> {
@@ -16,10 +16,17 @@ async function holdsData(image: Image, start: number): Promise<boolean> {
 /**
  * The options of an existing qcow2 image whose contents are to be replaced: it is written anew with
  * the same options, so that it, too, is either the old image or the whole new one.
- * @throws Qcow2Error REFUSED if the image holds what would be lost (snapshots, bitmaps, a key)
+ * @param allowExternal where its data file and backing file may lie, as when it is opened
+ * @throws Qcow2Error REFUSED if the image holds what would be lost (snapshots, bitmaps, a key), and
+ *   those of opening it and the files it names
  */
-export async function existingTarget(path: string, sourceSize: number): Promise<NewImageOptions> {
-  const image = await openImage(path, { format: 'qcow2', sync: true });
+export async function existingTarget(
+  path: string,
+  sourceSize: number,
+  allowExternal: OpenImageOptions['allowExternal'],
+): Promise<NewImageOptions> {
+  // Opens the data file through the gate: the name is the image's, and what has it is replaced.
+  const image = await openChain(path, { format: 'qcow2', allowExternal, sync: true });
   try {
     const { header, geometry, backingFile, backingFormat, dataFile } = image.metadata!;
     const bitmaps = await image.bitmaps();

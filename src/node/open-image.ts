@@ -1,6 +1,6 @@
 import { Qcow2Error } from '../errors.ts';
+import type { GivenSources } from '../image/given-files.ts';
 import { Image, type OpenOptions, type SnapshotQuery } from '../image/image.ts';
-import type { GivenFiles } from '../image/backing-chain.ts';
 import { type OutsideResolver, refusal } from '../image/open-gate.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { type FileOptions, FileStorage } from '../storage/file.ts';
@@ -34,6 +34,17 @@ export interface OpenImageOptions extends NamedFiles {
 /**
  * The gate for files an image at `imagePath` names: regular files in its folder's tree, and what is
  * allowed besides. Relative names are taken from the folder of the image that names them.
+ * @throws Qcow2Error NOT_FOUND, IO: the image or an allowed folder is not there; the gate itself throws
+ *   EXTERNAL_REFUSED
+ * @example
+ * import { fileResolver, Image } from 'qcow2';
+ * import { readFile } from 'node:fs/promises';
+ *
+ * // An image from somewhere else, whose backing file lies in the current folder's tree.
+ * const resolver = fileResolver('overlay.qcow2');
+ * const image = await Image.open(await readFile('overlay.qcow2'), { resolver });
+ * await image.read(0, new Uint8Array(512));
+ * await image.close();
  */
 export function fileResolver(
   imagePath: string,
@@ -51,14 +62,19 @@ export function fileResolver(
 /**
  * Opens an image file. Files it names are opened when data is asked for, if the gate allows them.
  * @throws Qcow2Error NOT_FOUND, IO, REFUSED, and those of `Image.open`
+ * @example
+ * import { openImage } from 'qcow2';
+ *
+ * const image = await openImage('disk.qcow2', { snapshot: 'monday' });
+ * const boot = new Uint8Array(512);
+ * await image.read(0, boot);
+ * await image.close();
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
+  const resolver = fileResolver(file, allowExternal, { sync, share });
   const storage = new FileStorage(file, { sync, share });
-  const open: OpenOptions = {
-    ...openNamed(options, { sync, share }, storage),
-    resolver: fileResolver(file, allowExternal, { sync, share }),
-  };
+  const open: OpenOptions = { ...openNamed(options, { sync, share }, storage), resolver };
   if (snapshot !== undefined) open.snapshot = snapshot;
   if (kernel !== undefined) open.kernel = kernel;
   return Image.open(storage, open).catch((error: unknown) => {
@@ -67,18 +83,20 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
 }
 
 /** Opens the files the caller named; if one fails, those before it and `above` are closed. */
-function openNamed(files: NamedFiles, options: FileOptions, above: FileStorage): GivenFiles {
+function openNamed(files: NamedFiles, options: FileOptions, above: FileStorage): GivenSources {
   const { format, dataFile, backingFile } = files;
-  const given: GivenFiles = {};
+  const given: GivenSources = {};
+  let data: FileStorage | undefined;
   if (format !== undefined) given.format = format;
   try {
-    if (dataFile !== undefined) given.dataFile = new FileStorage(dataFile, options);
+    data = dataFile === undefined ? undefined : new FileStorage(dataFile, options);
+    if (data !== undefined) given.dataFile = data;
     if (backingFile === undefined) return given;
     const storage = new FileStorage(backingFile.path, options);
-    given.backingFile = { storage, ...openNamed(backingFile, options, storage) };
+    given.backingFile = { source: storage, ...openNamed(backingFile, options, storage) };
     return given;
   } catch (error) {
-    given.dataFile?.close();
+    data?.close();
     above.close();
     throw error;
   }

@@ -5,8 +5,8 @@ import { Qcow2Error } from '../errors.ts';
 import { FileStorage, ioError } from '../storage/file.ts';
 
 /**
- * A file that appears under its name only when it is whole: written beside it, synced, renamed. Until
- * `commit` whatever had the name stays as it is.
+ * A file that appears under its name only when it is whole: written beside it, sealed, renamed. Until
+ * `publish` whatever had the name stays as it is.
  */
 export class TargetFile {
   readonly path: string;
@@ -15,72 +15,122 @@ export class TargetFile {
   readonly storage: FileStorage;
   /** Where the name really leads, when it is a symbolic link. */
   readonly #realPath: string;
+  /** The file that has the name so far. */
+  readonly #existing: fs.Stats | undefined;
   #settled = false;
 
   /** @throws Qcow2Error NOT_FOUND or IO (folder), REFUSED if the name belongs to no regular file */
   constructor(file: string) {
     this.path = file;
     this.#realPath = realTarget(file);
+    this.#existing = fs.statSync(this.#realPath, { throwIfNoEntry: false });
     const folder = path.dirname(this.#realPath);
     this.partialPath = path.join(folder, `.qcow2-${randomBytes(6).toString('hex')}.partial`);
     try {
-      this.storage = new FileStorage(this.partialPath, { mode: 'create', sync: true });
+      this.storage = new FileStorage(file, {
+        realPath: this.partialPath,
+        mode: 'create',
+        sync: true,
+        // Nobody may read the copy who may not read what it replaces.
+        permissions: this.#existing ? 0o600 | (this.#existing.mode & 0o066) : 0o644,
+      });
     } catch (error) {
       const cause = error instanceof Error ? error.cause : error;
       throw ioError(cause, `Could not create '${file}'`, file);
     }
   }
 
-  /** Makes the contents durable, then the name. */
-  async commit(): Promise<void> {
+  /** Makes the contents durable and gives them the owner and permissions of what they replace. */
+  async seal(): Promise<void> {
     try {
       await this.storage.flush();
-      const existing = fs.statSync(this.#realPath, { throwIfNoEntry: false });
-      if (existing) fs.fchmodSync(this.storage.fd, existing.mode & 0o7777);
-      fs.renameSync(this.partialPath, this.#realPath);
-      this.#settled = true;
-      syncFolder(path.dirname(this.#realPath));
+      if (this.#existing) takeOver(this.storage.fd, this.#existing);
     } catch (error) {
-      if (error instanceof Qcow2Error) throw error;
-      throw ioError(error, `Could not create '${this.path}'`, this.path);
-    } finally {
-      this.abandon();
+      throw this.#failed(error);
     }
   }
 
-  /** Removes what was written; nothing after `commit`. */
+  /** Gives what was sealed its name, durably. */
+  publish(): void {
+    try {
+      fs.renameSync(this.partialPath, this.#realPath);
+    } catch (error) {
+      throw this.#failed(error);
+    }
+    this.#settled = true;
+    this.storage.close();
+    syncFolder(path.dirname(this.#realPath));
+  }
+
+  /** Takes back what `publish` did, unless it has replaced a file. */
+  withdraw(): void {
+    if (this.#existing === undefined) fs.rmSync(this.#realPath, { force: true });
+  }
+
+  /** Removes what was written; nothing after `publish`. */
   abandon(): void {
     this.storage.close();
     if (this.#settled) return;
     this.#settled = true;
     fs.rmSync(this.partialPath, { force: true });
   }
+
+  #failed(error: unknown): unknown {
+    if (error instanceof Qcow2Error) return error;
+    return ioError(error, `Could not create '${this.path}'`, this.path);
+  }
 }
 
+/** Symbolic links followed from the name to the file; the limit of Linux. */
+const MAX_LINKS = 40;
+
+/** Where the file is or, at the end of links that lead to nowhere, would be created by `open`. */
 function realTarget(file: string): string {
-  const stat = fs.statSync(file, { throwIfNoEntry: false });
-  if (stat === undefined) return danglingTarget(file);
-  if (!stat.isFile()) {
+  try {
+    const stat = fs.statSync(file, { throwIfNoEntry: false });
+    if (stat === undefined) return endOfLinks(file);
+    if (stat.isFile()) return fs.realpathSync.native(file);
     const what = stat.isDirectory() ? 'a directory' : 'not a regular file';
     throw new Qcow2Error('REFUSED', `Could not create '${file}': it is ${what}`, { file });
+  } catch (error) {
+    if (error instanceof Qcow2Error) throw error;
+    throw ioError(error, `Could not create '${file}'`, file);
   }
-  return fs.realpathSync.native(file);
 }
 
-/** A symbolic link to nowhere is replaced at its end, as `open` would create it. */
-function danglingTarget(file: string): string {
-  const link = fs.lstatSync(file, { throwIfNoEntry: false });
-  if (!link?.isSymbolicLink()) return file;
-  return path.resolve(path.dirname(file), fs.readlinkSync(file));
+function endOfLinks(file: string): string {
+  let end = file;
+  for (let links = 0; links < MAX_LINKS; links++) {
+    if (!fs.lstatSync(end, { throwIfNoEntry: false })?.isSymbolicLink()) return end;
+    const target = fs.readlinkSync(end);
+    const folder = fs.realpathSync.native(path.dirname(end));
+    end = path.isAbsolute(target) ? target : `${folder}/${target}`;
+  }
+  return end;
 }
 
+/** Who runs this may not be allowed to give files away; the permissions are what matters then. */
+function takeOver(fd: number, existing: fs.Stats): void {
+  const own = fs.fstatSync(fd);
+  if (own.uid !== existing.uid || own.gid !== existing.gid) {
+    try {
+      fs.fchownSync(fd, existing.uid, existing.gid);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
+    }
+  }
+  fs.fchmodSync(fd, existing.mode & 0o7777);
+}
+
+/** As durable as the file system makes it: some cannot sync a folder, some folders cannot be read. */
 function syncFolder(folder: string): void {
-  const fd = fs.openSync(folder, 'r');
+  let fd: number | undefined;
   try {
+    fd = fs.openSync(folder, 'r');
     fs.fsyncSync(fd);
   } catch {
-    // Some file systems cannot sync a folder; the rename is as durable as they make it.
+    // The name is there; nothing can be done about it.
   } finally {
-    fs.closeSync(fd);
+    if (fd !== undefined) fs.closeSync(fd);
   }
 }

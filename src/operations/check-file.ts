@@ -1,12 +1,14 @@
-import { hex, Qcow2Error } from '../errors.ts';
+import { hex } from '../errors.ts';
 import type { Geometry } from '../format/geometry.ts';
 import type { Header } from '../format/header.ts';
+import { SECTOR_SIZE } from '../format/limits.ts';
 import type { Metadata } from '../image/metadata.ts';
 import { PAGE_BYTES, TableCache } from '../image/table-cache.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
 import { CounterAccess, ReferenceCounts } from './check-counts.ts';
 import type { Findings } from './check-findings.ts';
+import { throwIfAborted } from './control.ts';
 
 /** The file under check, what was found so far, and the references counted so far. */
 export class CheckedFile {
@@ -18,7 +20,7 @@ export class CheckedFile {
   readonly findings: Findings;
   readonly access: CounterAccess;
   readonly references: ReferenceCounts;
-  /** Length of the file in bytes, and in clusters, the last of which may be cut short. */
+  /** Length of the file in bytes, in whole sectors as QEMU sees it, and in clusters. */
   readonly size: number;
   readonly clusters: number;
   readonly #tables: TableCache;
@@ -38,7 +40,7 @@ export class CheckedFile {
     this.geometry = metadata.geometry;
     this.kernel = kernel;
     this.findings = findings;
-    this.size = storage.size;
+    this.size = Math.ceil(storage.size / SECTOR_SIZE) * SECTOR_SIZE;
     this.clusters = Math.ceil(storage.size / this.geometry.clusterSize);
     this.#signal = signal;
     this.#tables = new TableCache(kernel.arena);
@@ -104,6 +106,6 @@ export class CheckedFile {
       }
       at += bytes;
     }
-    if (this.#signal?.aborted) throw new Qcow2Error('ABORTED', 'the check was aborted');
+    throwIfAborted(this.#signal, 'the check');
   }
 }

@@ -73,6 +73,11 @@ export class L1Tables {
     for (const { start, end, times } of coverage(spans)) await this.#scan(start, end, times);
   }
 
+  /** How many L2 tables are named. */
+  get count(): number {
+    return this.#total.size;
+  }
+
   /** The L2 tables named, by ascending host offset. */
   *uses(): Generator<L2TableUses> {
     for (const offset of Float64Array.from(this.#total.keys()).sort()) {

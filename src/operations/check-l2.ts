@@ -37,6 +37,8 @@ export class L2Walker {
   readonly #hasDataFile: boolean;
   #view: DataView;
   #uses: L2TableUses = { offset: 0, total: 0, active: 0, l1Index: -1 };
+  /** Whether bit 63 of the table's entries is compared. */
+  #verifies = false;
   /** Where the next cluster must lie not to be a fragment; 0: anywhere. */
   #next = 0;
 
@@ -59,6 +61,9 @@ export class L2Walker {
     this.#uses = uses;
     this.#next = 0;
     if (this.#hasDataFile && active > 1) this.#refuseShared();
+    // The bits below a table whose own counter is out of reach are not judged, as in QEMU.
+    const counter = this.#stored.counter(Math.floor(offset / clusterSize));
+    this.#verifies = active > 0 && offset !== 0 && (await counter) !== UNUSABLE;
     const guest = Math.max(0, l1Index) * l2Coverage;
     await this.#file.eachPart(offset, offset + clusterSize, (pointer, at, bytes) => {
       const first = (at - offset) / l2EntrySize;
@@ -206,7 +211,7 @@ export class L2Walker {
     }
     const [offset, bytes] = this.#descriptor(high, low);
     const counted = this.#file.addRegion('L2 entry', at, offset, bytes, total);
-    if (counted && offset >= this.#file.size) {
+    if (counted && offset >= this.#file.storage.size) {
       this.#refuse(at, 1, `compressed stream at ${hex(offset)} starts past the end of the file`);
     }
     this.allocated += active;
@@ -232,7 +237,7 @@ export class L2Walker {
     at: number,
     entry: number,
   ): MaybePromise<void> {
-    if (this.#uses.active === 0 || this.#uses.offset === 0) return undefined;
+    if (!this.#verifies) return undefined;
     const { clusterSize, l2EntrySize } = this.#file.geometry;
     if (this.#hasDataFile) {
       for (let k = 0; k < count && !copied; k++) this.#wrongCopied(word, at, entry, k, 1);
@@ -252,12 +257,19 @@ export class L2Walker {
       }
       const index = first + done - piece * perPiece;
       const n = Math.min(count - done, perPiece - index);
-      this.#comparePiece(found, index, n, copied, (i, value) => {
-        this.#wrongCopied(word, at, entry, done + i - index, value);
-      });
+      if (!copied || found <= NO_BLOCK || !this.#areOnes(found, index, n)) {
+        this.#comparePiece(found, index, n, copied, (i, value) => {
+          this.#wrongCopied(word, at, entry, done + i - index, value);
+        });
+      }
       done += n;
     }
     return undefined;
+  }
+
+  #areOnes(pointer: number, index: number, n: number): boolean {
+    const { access, kernel } = this.#file;
+    return kernel.exports.refcount_compare(pointer, this.#ones, access.order, index, n) < 0;
   }
 
   /** Reports each of `n` stored counters that is 1 without the flag, or not 1 with it. */

@@ -1,4 +1,5 @@
 import { Qcow2Error } from '../errors.ts';
+import type { GivenFiles } from '../image/backing-chain.ts';
 import { Image, type OpenOptions } from '../image/image.ts';
 import type { Metadata } from '../image/metadata.ts';
 import {
@@ -12,15 +13,17 @@ import type { Storage } from '../storage/storage.ts';
 /**
  * Opens what an image needs besides itself, data file and backing chain, and closes it again: an
  * image without them cannot be used, however sound its own file is.
+ * @param given files the caller has: they are not opened
  * @throws Qcow2Error EXTERNAL_REFUSED, NOT_FOUND, and those of opening each file
  */
 export async function requireOutsideFiles(
   storage: Storage,
   metadata: Metadata,
   resolver: OutsideResolver | undefined,
+  given: GivenFiles = {},
 ): Promise<void> {
   const namedBy = storage.name ?? '';
-  if (metadata.hasDataFile) {
+  if (metadata.hasDataFile && given.dataFile === undefined) {
     const name = metadata.dataFile?.text;
     if (name === undefined) {
       const text = `'${namedBy}' keeps its data in an external file but records no name for it`;
@@ -30,7 +33,7 @@ export async function requireOutsideFiles(
     await opened.close();
   }
   const backing = metadata.backingFile?.text;
-  if (backing === undefined) return;
+  if (backing === undefined || given.backingFile !== undefined) return;
   const file = { role: 'backing file', name: backing, namedBy } as const;
   const image = await openBacking(file, metadata.backingFormat, storage, resolver);
   try {

@@ -1,4 +1,5 @@
 import { PAGE_BYTES, TableCache } from '../image/table-cache.ts';
+import type { Region } from '../kernel/arena.ts';
 import type { MaybePromise } from '../storage/storage.ts';
 import { PIECE_BYTES } from './check-counts.ts';
 import type { CheckedFile } from './check-file.ts';
@@ -28,14 +29,14 @@ export class StoredCounts {
   readonly #blocks: TableCache;
   readonly #storageNumber: number;
   readonly #piecesPerBlock: number;
-  #lastPiece = -1;
-  #lastPointer = 0;
+  readonly #cache: PieceCache;
 
   private constructor(file: CheckedFile, words: DataView) {
     this.#file = file;
     this.#words = words;
     this.entries = Math.floor(words.byteLength / 8);
     this.#piecesPerBlock = file.geometry.clusterSize / PIECE_BYTES;
+    this.#cache = new PieceCache(file);
     this.#blocks = new TableCache(file.kernel.arena);
     this.#storageNumber = this.#blocks.register(file.storage);
   }
@@ -65,35 +66,32 @@ export class StoredCounts {
 
   /** Host offset of the block of a table entry as it is followed; `NO_BLOCK` or `UNUSABLE`. */
   blockOffset(index: number): number {
-    const entry = this.entry(index);
-    if (entry === undefined) return NO_BLOCK;
-    if (entry.unaligned || entry.offset + this.#file.geometry.clusterSize > UNREADABLE) {
-      return UNUSABLE;
-    }
-    return entry.offset < this.#file.size ? entry.offset : NO_BLOCK;
+    if (index >= this.entries) return NO_BLOCK;
+    const high = this.#words.getUint32(index * 8);
+    const low = this.#words.getUint32(index * 8 + 4);
+    const { clusterSize } = this.#file.geometry;
+    const offset = high * TWO_32 + ((low & ~0x1ff) >>> 0);
+    const isUnaligned = (low & (clusterSize - 1) & ~0x1ff) !== 0;
+    if (isUnaligned || offset + clusterSize > UNREADABLE) return UNUSABLE;
+    return offset < this.#file.size ? offset : NO_BLOCK;
   }
 
   /**
    * Pointer to the piece of counters with this index; `NO_BLOCK`: they are 0; `UNUSABLE`. It holds
-   * until the next call of this or `page`.
+   * until the next call.
    */
   piece(index: number): MaybePromise<number> {
-    if (index === this.#lastPiece) return this.#lastPointer;
     const block = Math.floor(index / this.#piecesPerBlock);
     const offset = this.blockOffset(block);
-    const within = (index - block * this.#piecesPerBlock) * PIECE_BYTES;
-    const found = offset <= NO_BLOCK ? offset : this.page(offset + within);
-    const remember = (pointer: number): number => {
-      this.#lastPiece = index;
-      this.#lastPointer = pointer;
-      return pointer;
-    };
-    return typeof found === 'number' ? remember(found) : found.then(remember);
+    if (offset <= NO_BLOCK) return offset;
+    return this.#cache.pointer(offset + (index - block * this.#piecesPerBlock) * PIECE_BYTES);
   }
 
-  /** Pointer to the bytes of a refcount block from this host offset on, to the end of their page. */
+  /**
+   * Pointer to the bytes of a refcount block from this host offset on, to the end of their page: for
+   * reading blocks from front to back.
+   */
   page(offset: number): MaybePromise<number> {
-    this.#lastPiece = -1;
     return this.#blocks.pointer(this.#storageNumber, offset);
   }
 
@@ -131,5 +129,42 @@ export class StoredCounts {
   /** Bytes of a block from `offset` on that lie together in memory. */
   static partBytes(offset: number, end: number): number {
     return Math.min(end - offset, PAGE_BYTES - (offset % PAGE_BYTES));
+  }
+}
+
+const CACHE_PAGE_BYTES = 4096;
+const CACHE_SLOTS = 4096;
+
+/**
+ * Small pages of refcount blocks for looking up counters in any order, as fragmented images need:
+ * each place in the file has one slot, so that a look-up is an index and a comparison.
+ */
+class PieceCache {
+  readonly #file: CheckedFile;
+  readonly #region: Region;
+  /** Index of the page a slot holds. */
+  readonly #held = new Float64Array(CACHE_SLOTS).fill(-1);
+
+  constructor(file: CheckedFile) {
+    this.#file = file;
+    this.#region = file.kernel.arena.allocate(CACHE_SLOTS * CACHE_PAGE_BYTES);
+  }
+
+  /** Pointer to the bytes at a host offset, to the end of their page. */
+  pointer(offset: number): MaybePromise<number> {
+    const page = Math.floor(offset / CACHE_PAGE_BYTES);
+    const slot = page % CACHE_SLOTS;
+    const start = slot * CACHE_PAGE_BYTES;
+    const pointer = this.#region.ptr + start + (offset - page * CACHE_PAGE_BYTES);
+    if (this.#held[slot] === page) return pointer;
+    this.#held[slot] = -1;
+    const into = this.#region.bytes.subarray(start, start + CACHE_PAGE_BYTES);
+    const loaded = (n: number): number => {
+      into.fill(0, n);
+      this.#held[slot] = page;
+      return pointer;
+    };
+    const read = this.#file.storage.read(page * CACHE_PAGE_BYTES, into);
+    return typeof read === 'number' ? loaded(read) : read.then(loaded);
   }
 }

@@ -6,6 +6,7 @@ import { Image } from '../image/image.ts';
 import { readMetadata } from '../image/metadata.ts';
 import type { OutsideResolver } from '../image/open-gate.ts';
 import { createKernel, type KernelBackend } from '../kernel/kernel.ts';
+import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
 import { addBitmaps } from './check-bitmaps.ts';
 import { Comparison } from './check-compare.ts';
@@ -16,19 +17,23 @@ import { L2Walker } from './check-l2.ts';
 import { requireOutsideFiles } from './check-outside.ts';
 import { checkSnapshots } from './check-snapshots.ts';
 import { StoredCounts } from './check-stored.ts';
+import type { OperationControl } from './control.ts';
 
 export type { CheckFinding, FindingClass } from './check-findings.ts';
 
 /** How to check. */
-export interface CheckOptions {
+export interface CheckOptions extends OperationControl {
   /** What the file is. Absent: probed by its first bytes. */
   format?: 'qcow2' | 'raw';
-  /** Opens backing and data files the image names. Absent: an image that names one is refused. */
+  /**
+   * Opens backing and data files the image names. Absent: that of the open image, if it is one, or
+   * else an image that names a file is refused.
+   */
   resolver?: OutsideResolver;
   /** Findings listed at most; all are counted. Default 1000. */
   maxFindings?: number;
-  /** Ends the check between two tables with an `ABORTED` error. */
-  signal?: AbortSignal;
+  /** How many L2 tables are checked, of all. */
+  onProgress?: OperationControl['onProgress'];
   /** Which kernels to run; for tests and comparisons. */
   backend?: KernelBackend;
 }
@@ -70,17 +75,26 @@ const DEFAULT_MAX_FINDINGS = 1000;
  * Encrypted images need no key. The storage stays open.
  * @throws Qcow2Error UNSUPPORTED (structure `image format`: it has no check), those of opening the
  *   image and the files it names, ABORTED, TOO_LARGE and MALFORMED where the check cannot go on
+ * @example
+ * import { check, FileStorage } from 'qcow2';
+ *
+ * const storage = new FileStorage('disk.qcow2');
+ * const { corruptions, leaks, findings } = await check(storage);
+ * console.log(corruptions === 0 ? 'sound' : findings[0]?.message, `${leaks} leaked clusters`);
+ * storage.close();
  */
 export async function check(
-  source: Image | Storage,
+  source: Image | ImageSource,
   options: CheckOptions = {},
 ): Promise<CheckResult> {
-  const storage = source instanceof Image ? source.storage : source;
-  const format = source instanceof Image ? source.format : options.format;
+  const image = source instanceof Image ? source : undefined;
+  const storage = source instanceof Image ? source.storage : storageOf(source);
+  const format = image?.format ?? options.format;
   await requireQcow2(storage, format);
   const metadata = await readMetadata(storage, true);
-  await requireOutsideFiles(storage, metadata, options.resolver);
-  const backend = options.backend ?? (source instanceof Image ? source.kernel.backend : undefined);
+  const resolver = options.resolver ?? image?.outside.resolver;
+  await requireOutsideFiles(storage, metadata, resolver, image?.outside.given);
+  const backend = options.backend ?? image?.kernel.backend;
   // Counters live in the memory of a kernel of their own, which goes when the check ends.
   const kernel = createKernel(backend === undefined ? {} : { backend });
   const findings = new Findings(options.maxFindings ?? DEFAULT_MAX_FINDINGS);
@@ -89,15 +103,18 @@ export async function check(
     const text = `the file has ${file.clusters} clusters; at most ${MAX_CHECK_CLUSTERS} can be checked`;
     throw new Qcow2Error('TOO_LARGE', text, { value: file.clusters });
   }
-  return checkFile(file);
+  return checkFile(file, options.onProgress);
 }
 
-async function checkFile(file: CheckedFile): Promise<CheckResult> {
+async function checkFile(
+  file: CheckedFile,
+  onProgress: CheckOptions['onProgress'],
+): Promise<CheckResult> {
   const { findings, geometry, metadata } = file;
   const { clusterSize } = geometry;
   const snapshots = await checkSnapshots(file);
   const stored = await StoredCounts.load(file);
-  const walker = await countTrees(file, stored, snapshots.l1Tables);
+  const walker = await countTrees(file, stored, snapshots.l1Tables, onProgress);
   await countStructures(file, snapshots.bytes);
   stored.addBlocks();
   const comparison = new Comparison(file, stored);
@@ -123,6 +140,7 @@ async function countTrees(
   file: CheckedFile,
   stored: StoredCounts,
   snapshots: readonly { offset: number; entries: number }[],
+  onProgress: CheckOptions['onProgress'],
 ): Promise<L2Walker> {
   const { l1TableOffset, l1Size } = file.header;
   file.addRegion('header', 0, 0, file.geometry.clusterSize);
@@ -130,7 +148,11 @@ async function countTrees(
   await l1.addActive({ offset: l1TableOffset, entries: l1Size });
   await l1.addSnapshots(snapshots);
   const walker = new L2Walker(file, stored);
-  for (const uses of l1.uses()) await walker.walk(uses);
+  let done = 0;
+  for (const uses of l1.uses()) {
+    await walker.walk(uses);
+    await onProgress?.(++done, l1.count);
+  }
   return walker;
 }
 

@@ -32,12 +32,13 @@ export class Source {
     for (let at = start; at < end; ) {
       const { image, offset, next } = this.#at(at);
       const stop = Math.min(end, next);
-      const chain = await image.chain();
-      const reached = await chain.map(at - offset, stop - offset, this.#plan);
-      const part = into.subarray(at - start, reached + offset - start);
-      await chain.execute(this.#plan, at - offset, part);
-      if (leave) this.#markOwn(chain, start - offset, unit, leave);
-      at = reached + offset;
+      at = await image.withChain(async (chain) => {
+        const reached = await chain.map(at - offset, stop - offset, this.#plan);
+        const part = into.subarray(at - start, reached + offset - start);
+        await chain.execute(this.#plan, at - offset, part);
+        if (leave) this.#markOwn(chain, start - offset, unit, leave);
+        return reached + offset;
+      });
     }
     into.fill(0, end - start);
   }
@@ -54,7 +55,7 @@ export class Source {
       const { image, offset, next: imageEnd } = this.#at(at);
       const chain = await image.chain();
       const stop = Math.min(imageEnd, at + WINDOW_BYTES) - offset;
-      const reached = await chain.map(at - offset, stop, plan);
+      const reached = await image.map(at - offset, stop, plan);
       for (let i = 0; i < plan.count; i++) {
         const kind = plan.kind[i]!;
         const wanted =

@@ -1,6 +1,6 @@
 import { loadCodec } from '../codecs/load.ts';
 import { Qcow2Error } from '../errors.ts';
-import type { Image } from '../image/image.ts';
+import { Image } from '../image/image.ts';
 import {
   isMappedAhead,
   layOutImage,
@@ -15,13 +15,15 @@ import type { Region } from '../kernel/arena.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { Source } from './chunks.ts';
-import { createRaw, preallocate } from './create.ts';
+import { type OperationControl, throwIfAborted } from './control.ts';
+import { createRaw, preallocate, requireDataStorage } from './create.ts';
+import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
 /** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
 const CHUNK_BYTES = 2 * 1024 * 1024;
 
 /** What to convert to. */
-export interface ConvertOptions {
+export interface ConvertOptions extends OperationControl {
   format: 'raw' | 'qcow2';
   /** Of the new qcow2 image; `size` is the source's when absent. */
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
@@ -29,8 +31,23 @@ export interface ConvertOptions {
   compress?: boolean;
   /** Zero runs of at least so many bytes become holes (raw targets). 0: store all zeros. Default 4096. */
   sparseSize?: number;
+  /**
+   * Copy what the source's backing files hold as well, although the target has a backing file:
+   * another one. Default false: both have the same below them.
+   */
+  copyBacking?: boolean;
   /** The target may hold other bytes: write zeros too (raw targets). */
   overwrite?: boolean;
+  /**
+   * Runs the chunks; default on the calling thread.
+   * @internal
+   */
+  executor?: ChunkExecutor;
+  /**
+   * Holds the buffers; default a new one. The one the images were opened with saves copies, but then
+   * nothing else may use these images meanwhile: memory must not grow while a read is under way.
+   */
+  kernel?: Kernel;
 }
 
 /** Everything a thread needs to know to convert chunks; survives `structuredClone`. */
@@ -38,7 +55,13 @@ export interface ConvertStepOptions {
   chunkBytes: number;
   target:
     | { format: 'raw'; size: number; minimumHole: number }
-    | { format: 'qcow2'; writer: Qcow2WriterOptions; compressionType: number | null };
+    | {
+        format: 'qcow2';
+        writer: Qcow2WriterOptions;
+        compressionType: number | null;
+        /** What the source leaves to its backing file is left to the target's. */
+        leavesToBacking: boolean;
+      };
 }
 
 /** Converts single chunks. Each thread has its own, over its own files and kernel. */
@@ -61,7 +84,7 @@ export class ConvertStep {
     this.#raw = writer instanceof RawWriter ? writer : undefined;
     this.#qcow2 = writer instanceof Qcow2Writer ? writer : undefined;
     const { target } = options;
-    const overlay = target.format === 'qcow2' && target.writer.hasBacking;
+    const overlay = target.format === 'qcow2' && target.leavesToBacking;
     this.#unit = overlay ? target.writer.geometry.clusterSize : 0;
     if (overlay) this.#leave = new Uint8Array(options.chunkBytes / this.#unit);
   }
@@ -106,6 +129,8 @@ export class ConvertStep {
 
 /** Runs chunks to completion, in the order they come or on several threads. */
 export interface ChunkExecutor {
+  /** Other threads need the state of the allocator; pages may have no shared memory. */
+  readonly sharesState: boolean;
   /**
    * @param chunks guest offsets, ascending
    * @param finished called once per chunk, in any order, one call at a time
@@ -129,6 +154,7 @@ export interface Conversion {
 
 /** Everything on the calling thread. */
 export const inlineExecutor: ChunkExecutor = {
+  sharesState: false,
   async run(chunks, { source, storage, dataStorage, kernel, step, allocatorState }, finished) {
     const converter = await ConvertStep.prepare(
       source,
@@ -143,74 +169,73 @@ export const inlineExecutor: ChunkExecutor = {
   },
 };
 
-/** What a conversion writes to. */
-export interface ConvertTarget {
-  /** Empty, or (raw with `overwrite`) at least as long as the source. */
-  storage: Storage;
-  /** The new external data file of a qcow2 image. */
-  dataStorage?: Storage | undefined;
-}
-
-/** What a conversion reports and obeys. */
-export interface ConvertControl {
-  /** Guest bytes done, of all; the conversion waits for what it returns. */
-  onProgress?: (done: number, total: number) => void | Promise<void>;
-  /** Stops the conversion between two chunks with an `ABORTED` error. */
-  signal?: AbortSignal | undefined;
-  /** Runs the chunks; default on the calling thread. */
-  executor?: ChunkExecutor;
-}
-
 /**
- * Writes the disk of an image, or of several one after the other, to a target. The bytes written do
- * not depend on the executor. The caller makes the target durable, and discards it after an error.
- * @param images fastest when opened with one kernel
+ * Writes the disk of an image, or of several one after the other, to a target, on the calling thread.
+ * The images and the target stay open; the caller makes the target durable, and discards it after an
+ * error. In Node `convertFile` does all that, on several threads; the bytes are the same.
+ * @param images what to read, in the order of the new disk
  * @throws Qcow2Error INVALID_ARGUMENT, REFUSED, TOO_LARGE, ABORTED, and whatever reading throws
+ * @example
+ * import { openAsBlob } from 'node:fs';
+ * import { convert, Image, MemoryStorage } from 'qcow2';
+ *
+ * const image = await Image.open(await openAsBlob('disk.qcow2'));
+ * const target = new MemoryStorage();
+ * await convert(image, target, {
+ *   format: 'qcow2',
+ *   create: { clusterSize: 131072, extendedL2: true },
+ *   onProgress: (done, total) => console.log(`${Math.floor((100 * done) / total)} %`),
+ *   signal: AbortSignal.timeout(60_000),
+ * });
+ * await image.close();
+ * console.log(new Blob([target.bytes.slice()]).size);
  */
 export async function convert(
-  images: readonly Image[],
-  { storage, dataStorage }: ConvertTarget,
+  images: Image | readonly Image[],
+  target: WritableStorage | ImageTarget,
   options: ConvertOptions,
-  control: ConvertControl = {},
 ): Promise<void> {
-  const source = new Source(images);
-  const kernel = images[0]?.kernel ?? createKernel();
-  const target = await prepareTarget(source, storage, dataStorage, kernel, options);
+  const { signal, onProgress, executor = inlineExecutor, kernel = createKernel() } = options;
+  const { storage, dataStorage } = targetStorages(target);
+  const requireGoingOn = (): void => throwIfAborted(signal, 'the conversion');
+  requireGoingOn();
+  const source = new Source(images instanceof Image ? [images] : images);
+  const prepared = await prepareTarget(source, storage, dataStorage, kernel, {
+    ...options,
+    executor,
+  });
   const total = source.size;
-  const { chunkBytes } = target.step;
-  const throwIfAborted = (): void => {
-    if (control.signal?.aborted) throw new Qcow2Error('ABORTED', 'the conversion was aborted');
-  };
+  const { chunkBytes } = prepared.step;
   let done = 0;
   // Chunks that hold nothing count as done when the next one is reached.
   async function* watched(): AsyncGenerator<number> {
     let next = 0;
-    for await (const start of source.chunks(chunkBytes, target.which)) {
-      throwIfAborted();
+    for await (const start of source.chunks(chunkBytes, prepared.which)) {
+      requireGoingOn();
       done += start - next;
       next = start + chunkBytes;
       yield start;
     }
   }
   const finished = async (_start: number, record: ChunkRecord | null): Promise<void> => {
-    throwIfAborted();
-    if (record) await target.file?.record(record);
+    requireGoingOn();
+    if (record) await prepared.file?.record(record);
     done += chunkBytes;
-    await control.onProgress?.(Math.min(done, total), total);
+    await onProgress?.(Math.min(done, total), total);
   };
-  const allocatorState = target.file?.allocatorState ?? new Float64Array(0);
+  const allocatorState = prepared.file?.allocatorState ?? new Float64Array(0);
   const conversion: Conversion = {
     source,
     storage,
     dataStorage: dataStorage ?? storage,
     kernel,
-    step: target.step,
+    step: prepared.step,
     allocatorState,
   };
-  await (control.executor ?? inlineExecutor).run(watched(), conversion, finished);
-  throwIfAborted();
-  await target.file?.finish();
-  await control.onProgress?.(total, total);
+  await executor.run(watched(), conversion, finished);
+  requireGoingOn();
+  await prepared.file?.finish();
+  await onProgress?.(total, total);
 }
 
 interface PreparedTarget {
@@ -224,24 +249,26 @@ async function prepareTarget(
   storage: Storage,
   dataStorage: Storage | undefined,
   kernel: Kernel,
-  options: ConvertOptions,
+  options: ConvertOptions & { executor: ChunkExecutor },
 ): Promise<PreparedTarget> {
   const dense = options.sparseSize === 0;
+  const size = options.create?.size ?? source.size;
+  if (size < source.size) {
+    const text = `target of ${size} bytes is smaller than the source of ${source.size} bytes`;
+    throw new Qcow2Error('INVALID_ARGUMENT', text);
+  }
   if (options.format === 'raw') {
     if (options.compress) throw new Qcow2Error('REFUSED', 'raw images cannot be compressed');
     return prepareRaw(source, storage, options);
   }
-  const create = { ...options.create, size: options.create?.size ?? source.size };
-  if (create.size < source.size) {
-    const text = `target of ${create.size} bytes is smaller than the source of ${source.size} bytes`;
-    throw new Qcow2Error('INVALID_ARGUMENT', text);
-  }
+  const create = { ...options.create, size };
+  requireDataStorage(create, dataStorage);
   if (options.compress && create.dataFile !== undefined)
     throw new Qcow2Error('REFUSED', 'an image with an external data file cannot be compressed');
   if (options.compress && isMappedAhead(create))
     throw new Qcow2Error('REFUSED', 'preallocated clusters cannot be compressed');
   const layout = layOutImage(create, mostHostClusters(create));
-  const file = new NewImageFile(storage, layout, kernel, true);
+  const file = new NewImageFile(storage, layout, kernel, options.executor.sharesState);
   await dataStorage?.truncate?.(layout.header.size);
   const { geometry } = layout;
   const chunkBytes = Math.max(CHUNK_BYTES, geometry.clusterSize);
@@ -259,9 +286,10 @@ async function prepareTarget(
   };
   if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage);
   const compressionType = options.compress ? layout.header.compressionType : null;
-  const which = dense ? 'all' : hasBacking ? 'overlay' : 'data';
+  const leavesToBacking = hasBacking && options.copyBacking !== true;
+  const which = dense || (hasBacking && !leavesToBacking) ? 'all' : hasBacking ? 'overlay' : 'data';
   return {
-    step: { chunkBytes, target: { format: 'qcow2', writer, compressionType } },
+    step: { chunkBytes, target: { format: 'qcow2', writer, compressionType, leavesToBacking } },
     which,
     file,
   };

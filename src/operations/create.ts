@@ -10,6 +10,32 @@ import { NewImageFile } from '../image/new-image-file.ts';
 import { preallocateSpace, preallocateTables } from '../image/preallocation.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
+import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
+
+/** What a new image is to be like. Options beside `size` and `preallocation` are qcow2's alone. */
+export interface CreateOptions extends NewImageOptions {
+  format: 'raw' | 'qcow2';
+}
+
+/**
+ * Writes an empty image, which reads as zeros or as its backing file, into an empty storage. The
+ * storage stays open; the caller makes it durable, and discards it after an error.
+ * @throws Qcow2Error INVALID_ARGUMENT, TOO_LARGE, and those of the storage
+ * @example
+ * import { create, MemoryStorage } from 'qcow2';
+ *
+ * const target = new MemoryStorage();
+ * await create(target, { format: 'qcow2', size: 10 * 1024 ** 3, clusterSize: 131072 });
+ * console.log(target.bytes.length);
+ */
+export async function create(
+  target: WritableStorage | ImageTarget,
+  options: CreateOptions,
+): Promise<void> {
+  const { storage, dataStorage } = targetStorages(target);
+  if (options.format === 'qcow2') return createQcow2(storage, options, dataStorage);
+  return createRaw(storage, options.size, options.preallocation);
+}
 
 /**
  * Writes an empty qcow2 image into an empty storage (format section 16). With `dataFileRaw` all
@@ -22,12 +48,29 @@ export async function createQcow2(
   options: NewImageOptions,
   dataStorage?: Storage,
 ): Promise<void> {
+  requireDataStorage(options, dataStorage);
   const ahead = isMappedAhead(options);
   const layout = layOutImage(options, ahead ? mostHostClusters(options) : 0);
   const file = new NewImageFile(storage, layout, createKernel(), false);
   await dataStorage?.truncate?.(layout.header.size);
   if (ahead) await preallocate(file, options, storage, dataStorage);
   await file.finish();
+}
+
+/**
+ * Guest data must not end up in the image of a disk that is to be in a data file, nor the reverse.
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function requireDataStorage(
+  { dataFile }: Pick<NewImageOptions, 'dataFile'>,
+  dataStorage: Storage | undefined,
+): void {
+  if ((dataFile === undefined) === (dataStorage === undefined)) return;
+  const text =
+    dataFile === undefined
+      ? 'a storage for an external data file was given, but not its name (dataFile)'
+      : `data file '${dataFile}' is named, but no storage for it was given`;
+  throw new Qcow2Error('INVALID_ARGUMENT', text);
 }
 
 /** Maps a new image ahead and reserves its space, as its options say. */

@@ -128,6 +128,13 @@ export interface LuksSlotInfo {
 /**
  * Describes an image from its own metadata. Backing and data files are named, never opened.
  * @throws Qcow2Error MALFORMED, TOO_LARGE, TRUNCATED for broken snapshot, bitmap or LUKS metadata
+ * @example
+ * import { info, openImage } from 'qcow2';
+ *
+ * const image = await openImage('disk.qcow2');
+ * const { virtualSize, clusterSize, snapshots } = await info(image);
+ * console.log(virtualSize, clusterSize, snapshots.map(({ name }) => name));
+ * await image.close();
  */
 export function info(image: Image): Promise<ImageInfo> {
   return describe(image, image.storage.name ?? '');
@@ -156,12 +163,21 @@ async function describe(image: Image, filename: string): Promise<ImageInfo> {
 }
 
 /**
- * Describes an image and, through the gate, the backing files below it; top first.
+ * Describes an image and, through the gate, the backing files below it as they are recorded; top
+ * first.
+ * @param resolver default that of the image
  * @throws Qcow2Error as {@link info}, those of opening a backing file, and REFUSED for a loop
+ * @example
+ * import { backingChainInfo, openImage } from 'qcow2';
+ *
+ * const image = await openImage('overlay.qcow2');
+ * const chain = await backingChainInfo(image);
+ * console.log(chain.map(({ filename }) => filename)); // [ 'overlay.qcow2', 'disk.qcow2' ]
+ * await image.close();
  */
 export async function backingChainInfo(
   image: Image,
-  resolver: OutsideResolver,
+  resolver: OutsideResolver | undefined = image.outside.resolver,
 ): Promise<ImageInfo[]> {
   const result = [await info(image)];
   const seen = new Set([image.storage.identity]);
@@ -182,7 +198,7 @@ export async function backingChainInfo(
 
 async function openBackingFile(
   image: Image,
-  resolver: OutsideResolver,
+  resolver: OutsideResolver | undefined,
 ): Promise<Image | undefined> {
   const { backingFile, backingFormat } = image.metadata ?? {};
   if (backingFile === undefined) return undefined;

@@ -2,6 +2,7 @@ import { Qcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
 import { hasPlace, isUnallocated, Plan } from '../image/plan.ts';
 import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
+import { throwIfAborted } from './control.ts';
 
 /** One range of the disk and where its bytes come from, as `qemu-img map` describes it. */
 export interface MapEntry {
@@ -29,6 +30,8 @@ export interface MapOptions {
   start?: number;
   /** Bytes; default to the end of the disk. */
   length?: number;
+  /** Ends the iteration with an `ABORTED` error. */
+  signal?: AbortSignal | undefined;
 }
 
 /** Guest bytes mapped at once; the plan may end it earlier. */
@@ -37,7 +40,15 @@ const WINDOW_BYTES = 2 ** 40;
 /**
  * Maps a disk without reading guest data (format sections 7 to 11). Neighbouring ranges that agree
  * are merged; memory does not follow the size of the disk.
- * @throws Qcow2Error INVALID_ARGUMENT, BAD_ENTRY, TRUNCATED, EXTERNAL_REFUSED
+ * @throws Qcow2Error INVALID_ARGUMENT, BAD_ENTRY, TRUNCATED, EXTERNAL_REFUSED, ABORTED
+ * @example
+ * import { map, openImage } from 'qcow2';
+ *
+ * const image = await openImage('overlay.qcow2');
+ * let stored = 0;
+ * for await (const { data, depth, length } of map(image)) if (data && depth === 0) stored += length;
+ * console.log(`${stored} bytes of the disk are in the overlay itself`);
+ * await image.close();
  */
 export async function* map(image: Image, options: MapOptions = {}): AsyncGenerator<MapEntry> {
   const start = options.start ?? 0;
@@ -48,6 +59,7 @@ export async function* map(image: Image, options: MapOptions = {}): AsyncGenerat
   const { layers } = await image.chain();
   let held: MapEntry | undefined;
   for (let at = start; at < end; ) {
+    throwIfAborted(options.signal, 'mapping');
     at = await image.map(at, Math.min(end, at + WINDOW_BYTES), plan);
     for (let i = 0; i < plan.count; i++) {
       const entry = describe(plan, i);

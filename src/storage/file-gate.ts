@@ -39,8 +39,10 @@ export function openThroughGate(
   const folder = namedBy.slice(0, namedBy.lastIndexOf('/') + 1);
   const wanted = path.isAbsolute(name) ? name : folder + name;
   if (gate.roots === 'any') return new FileStorage(wanted, options);
-  const real = realPathInside(wanted, gate.roots);
-  if (real === null) return null;
+  const start = path.isAbsolute(name) ? '/' : realPath(folder === '' ? '.' : folder);
+  const real = resolveInside(start, name, gate.roots);
+  // Safe to ask now, and right where the walk was too kind: `file/../other`.
+  if (real === null || realPath(wanted) !== real) return null;
   const storage = new FileStorage(wanted, { ...options, realPath: real });
   if (openedElsewhere(storage, real)) {
     storage.close();
@@ -49,39 +51,53 @@ export function openThroughGate(
   return storage;
 }
 
+/** Symbolic links followed in one name; the limit of Linux. */
+const MAX_LINKS = 40;
+
+/**
+ * Where a name really leads from a folder, if that is inside the roots; null if not. Walks it as the
+ * kernel does, but asks nothing about a place that is neither in a root nor on the way to one, except
+ * whether it is a symbolic link that leads back: what exists elsewhere never shows. A path that does
+ * not exist is told like any other.
+ */
+function resolveInside(start: string, wanted: string, roots: readonly string[]): string | null {
+  const left = wanted.split('/').reverse();
+  let at = start;
+  for (let links = 0; left.length > 0; ) {
+    const name = left.pop();
+    if (name === undefined || name === '' || name === '.') continue;
+    const next = name === '..' ? path.dirname(at) : path.join(at, name);
+    const target = name === '..' ? undefined : linkTarget(next);
+    if (target !== undefined) {
+      if (++links > MAX_LINKS) return null;
+      left.push(...target.split('/').reverse());
+      if (target.startsWith('/')) at = '/';
+    } else if (!inside(next, roots) && !leadsToRoot(next, roots)) return null;
+    else at = next;
+  }
+  return inside(at, roots) ? at : null;
+}
+
 function inside(file: string, roots: readonly string[]): boolean {
-  return roots.some((root) => file.startsWith(root.endsWith('/') ? root : `${root}/`));
+  return roots.some((root) => file.startsWith(asFolder(root)));
 }
 
-/** The real path if it is inside the roots; ENOENT is only told when no symlink was on the way. */
-function realPathInside(wanted: string, roots: readonly string[]): string | null {
-  let real: string;
+/** Whether it is a root or a folder above one. */
+function leadsToRoot(folder: string, roots: readonly string[]): boolean {
+  return roots.some((root) => asFolder(root).startsWith(asFolder(folder)));
+}
+
+function asFolder(name: string): string {
+  return name.endsWith('/') ? name : `${name}/`;
+}
+
+/** Text of a symbolic link; undefined for anything else, also for nothing. */
+function linkTarget(name: string): string | undefined {
   try {
-    real = fs.realpathSync.native(wanted);
-  } catch (cause) {
-    if (leavesRoots(wanted, roots)) return null;
-    throw ioError(cause, `Could not open '${wanted}'`, wanted);
+    return fs.readlinkSync(name);
+  } catch {
+    return undefined;
   }
-  return inside(real, roots) ? real : null;
-}
-
-/** Whether an unresolvable path leaves the roots, by its text or through a symlink on its way. */
-function leavesRoots(wanted: string, roots: readonly string[]): boolean {
-  const absolute = path.resolve(wanted);
-  let folder = path.dirname(absolute);
-  let rest = path.basename(absolute);
-  while (folder !== path.dirname(folder)) {
-    try {
-      folder = fs.realpathSync.native(folder);
-      break;
-    } catch {
-      rest = path.join(path.basename(folder), rest);
-      folder = path.dirname(folder);
-    }
-  }
-  if (!inside(path.join(folder, rest), roots)) return true;
-  const next = path.join(folder, rest.split('/')[0] ?? rest);
-  return fs.lstatSync(next, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
 }
 
 /** True if the path was exchanged between judging and opening. */
@@ -89,7 +105,9 @@ function openedElsewhere(storage: FileStorage, real: string): boolean {
   try {
     return fs.readlinkSync(`/proc/self/fd/${storage.fd}`) !== real;
   } catch {
-    const stat = fs.statSync(real, { bigint: true, throwIfNoEntry: false });
-    return stat === undefined || `${stat.dev}:${stat.ino}` !== storage.identity;
+    // No /proc: the path must still be free of links, and lead to what was opened.
+    const stat = fs.lstatSync(real, { bigint: true, throwIfNoEntry: false });
+    const same = stat !== undefined && `${stat.dev}:${stat.ino}` === storage.identity;
+    return !same || fs.realpathSync.native(real) !== real;
   }
 }

@@ -33,14 +33,20 @@ function calls(): Calls | null {
   return loaded;
 }
 
-/** Data and holes of `[offset, offset + length)`, in bytes; one data extent where it cannot tell. */
+/** Extents told at once: memory does not follow the file, which may be fragmented at will. */
+const MAX_EXTENTS = 8192;
+
+/**
+ * Data and holes of `[offset, offset + length)`, in bytes, or of its first part where there are very
+ * many; one data extent where it cannot tell.
+ */
 export function fileExtents(fd: number, offset: number, length: number): Extent[] {
   const libc = calls();
   const whole = [{ offset, length, data: true }];
   if (libc === null || length <= 0) return length <= 0 ? [] : whole;
   const extents: Extent[] = [];
   const end = offset + length;
-  for (let position = offset; position < end; ) {
+  for (let position = offset; position < end && extents.length < MAX_EXTENTS; ) {
     const data = libc.lseek(fd, position, SEEK_DATA);
     if (data < 0 && libc.errno() !== ENXIO) return whole;
     const holeEnd = data < 0 ? end : Math.min(data, end);

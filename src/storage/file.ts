@@ -15,6 +15,8 @@ export interface FileOptions {
   sync?: boolean;
   /** Open it although another program has it open for writing. */
   share?: boolean;
+  /** Of a new file; default 0o644. Bits the process masks out stay off. */
+  permissions?: number;
   /** Where it was really found; `path` stays the name for messages. */
   realPath?: string;
 }
@@ -57,6 +59,14 @@ const FLAGS = {
 /**
  * A regular file on this machine.
  * @throws Qcow2Error NOT_FOUND, IO, or REFUSED for what is not a regular file
+ * @example
+ * import { create, FileStorage, Image } from 'qcow2';
+ *
+ * const storage = new FileStorage('new.raw', { mode: 'create' });
+ * await create(storage, { format: 'raw', size: 1024 ** 2 });
+ * await storage.flush();
+ * const image = await Image.open(storage); // which owns it from here on
+ * await image.close();
  */
 export class FileStorage implements Storage {
   readonly name: string;
@@ -65,12 +75,15 @@ export class FileStorage implements Storage {
   readonly #sync: boolean;
   #size: number;
   #closed = false;
+  /** Calls that other threads still do with the descriptor. */
+  #busy = 0;
 
   constructor(path: string, options: FileOptions = {}) {
     this.name = path;
     this.#sync = options.sync ?? false;
+    const { permissions = 0o644 } = options;
     try {
-      this.fd = fs.openSync(options.realPath ?? path, FLAGS[options.mode ?? 'r'], 0o644);
+      this.fd = fs.openSync(options.realPath ?? path, FLAGS[options.mode ?? 'r'], permissions);
     } catch (cause) {
       throw ioError(cause, `Could not open '${path}'`, path);
     }
@@ -100,15 +113,18 @@ export class FileStorage implements Storage {
   }
 
   read(offset: number, into: Uint8Array): number | Promise<number> {
+    this.#requireOpen();
     return this.#sync ? this.#readSync(offset, into) : this.#readAsync(offset, into);
   }
 
   write(offset: number, from: Uint8Array): void | Promise<void> {
+    this.#requireOpen();
     this.#size = Math.max(this.#size, offset + from.length);
     return this.#sync ? this.#writeSync(offset, from) : this.#writeAsync(offset, from);
   }
 
   truncate(size: number): void {
+    this.#requireOpen();
     try {
       fs.ftruncateSync(this.fd, size);
     } catch (cause) {
@@ -118,9 +134,10 @@ export class FileStorage implements Storage {
   }
 
   async flush(): Promise<void> {
+    this.#requireOpen();
     try {
       if (this.#sync) fs.fdatasyncSync(this.fd);
-      else await callback((done) => fs.fdatasync(this.fd, done));
+      else await this.#call<void>((done) => fs.fdatasync(this.fd, done));
     } catch (cause) {
       throw ioError(cause, `Could not sync '${this.name}'`, this.name);
     }
@@ -132,13 +149,25 @@ export class FileStorage implements Storage {
   }
 
   extents(offset: number, length: number): Extent[] {
-    return fileExtents(this.fd, offset, Math.min(length, this.#size - offset));
+    this.#requireOpen();
+    const asked = Math.min(length, this.#size - offset);
+    if (asked <= 0) return [];
+    const extents = fileExtents(this.fd, offset, asked);
+    // Behind the end of a file that was cut off there seem to be holes: reading finds out.
+    const isShorter = fs.fstatSync(this.fd).size < offset + asked;
+    return isShorter ? [{ offset, length: asked, data: true }] : extents;
   }
 
+  /** Calls under way still end; the descriptor is closed behind the last of them. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    fs.closeSync(this.fd);
+    if (this.#busy === 0) fs.closeSync(this.fd);
+  }
+
+  /** The number of a closed descriptor soon belongs to another file. */
+  #requireOpen(): void {
+    if (this.#closed) throw new Qcow2Error('IO', `'${this.name}' is closed`, { file: this.name });
   }
 
   #readSync(offset: number, into: Uint8Array): number {
@@ -160,7 +189,7 @@ export class FileStorage implements Storage {
     try {
       while (done < into.length) {
         const left = into.length - done;
-        const n = await callback<number>((cb) =>
+        const n = await this.#call<number>((cb) =>
           fs.read(this.fd, into, done, left, offset + done, cb),
         );
         if (n === 0) break;
@@ -187,12 +216,29 @@ export class FileStorage implements Storage {
     try {
       while (done < from.length) {
         const left = from.length - done;
-        done += await callback<number>((cb) =>
+        done += await this.#call<number>((cb) =>
           fs.write(this.fd, from, done, left, offset + done, cb),
         );
       }
     } catch (cause) {
       throw this.#failed(cause, 'write', offset + done);
+    }
+  }
+
+  /**
+   * A call of node:fs with the descriptor, which stays open for it: its number would soon belong to
+   * another file. fs.promises would need handles of its own.
+   */
+  async #call<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
+    this.#requireOpen();
+    this.#busy++;
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        start((error, value) => (error ? reject(error) : resolve(value as T)));
+      });
+    } finally {
+      this.#busy--;
+      if (this.#closed && this.#busy === 0) fs.closeSync(this.fd);
     }
   }
 
@@ -204,13 +250,7 @@ export class FileStorage implements Storage {
   }
 
   #failed(cause: unknown, verb: string, offset: number): Qcow2Error {
+    if (cause instanceof Qcow2Error) return cause;
     return ioError(cause, `Could not ${verb} '${this.name}' at offset ${offset}`, this.name);
   }
-}
-
-/** fs.promises would need its own file handles; the plain calls share the descriptor. */
-function callback<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    start((error, value) => (error ? reject(error) : resolve(value as T)));
-  });
 }

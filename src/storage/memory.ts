@@ -1,7 +1,17 @@
 import { Qcow2Error } from '../errors.ts';
 import type { Storage } from './storage.ts';
 
-/** Bytes in memory that can grow: for tests, small images and `Uint8Array` sources. */
+/**
+ * Bytes in memory that can grow: a target for small images. Bytes are taken for it wherever an image
+ * is opened.
+ * @example
+ * import { create, Image, MemoryStorage } from 'qcow2';
+ *
+ * const target = new MemoryStorage();
+ * await create(target, { format: 'qcow2', size: 1024 ** 3 });
+ * const image = await Image.open(target.bytes);
+ * console.log(target.size, image.virtualSize);
+ */
 export class MemoryStorage implements Storage {
   readonly name: string;
   #bytes: Uint8Array;
@@ -36,6 +46,7 @@ export class MemoryStorage implements Storage {
     this.#bytes.set(from, offset);
   }
 
+  /** @throws Qcow2Error TOO_LARGE: there is no memory for so much */
   truncate(size: number): void {
     if (size > this.#bytes.length) {
       const grown = this.#allocate(Math.max(size, Math.min(this.#bytes.length * 2, size * 2)));

@@ -34,7 +34,10 @@ export interface Storage {
   punchHole?(offset: number, length: number): MaybePromise<void>;
   /** Reserves space for a range, so that later writes need none; what it holds stays. */
   allocate?(offset: number, length: number): MaybePromise<void>;
-  /** Data and holes of a range, in order, without gaps. Absent: everything may be data. */
+  /**
+   * Data and holes of a range, in order, without gaps. May end before the range does, but not at its
+   * first byte: the rest is asked for again. Absent: everything may be data.
+   */
   extents?(offset: number, length: number): MaybePromise<Extent[]>;
   /** Says the same for two storages exactly when they are the same file (loops are found by it). */
   readonly identity?: string;

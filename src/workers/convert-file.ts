@@ -3,22 +3,22 @@ import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
-import { createKernel } from '../kernel/kernel.ts';
+import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
 import { existingTarget } from '../node/existing-target.ts';
-import { type ConvertControl, type ConvertOptions, convert } from '../operations/convert.ts';
+import type { TargetFile } from '../node/target-file.ts';
+import type { OperationControl } from '../operations/control.ts';
+import { type ConvertOptions, convert } from '../operations/convert.ts';
 import { FileStorage } from '../storage/file.ts';
 import { threadedExecutor } from './convert-pool.ts';
 import { openSource } from './input-files.ts';
-import type { InputFiles } from './messages.ts';
+import type { InputFiles, TargetPath } from './messages.ts';
 
 /** How long events may have to wait while this thread converts. */
 const YIELD_MILLISECONDS = 50;
 
 /** Converts image files to a new one. */
-export interface ConvertFileOptions
-  extends InputFiles,
-    Pick<ConvertControl, 'onProgress' | 'signal'> {
+export interface ConvertFileOptions extends InputFiles, OperationControl {
   target: string;
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
@@ -37,6 +37,16 @@ export interface ConvertFileOptions
  * Converts one image, or several one after the other, into a new file that appears under its name
  * when it is whole and durable. Memory depends on the threads, not on the images.
  * @throws Qcow2Error of opening and reading the inputs and writing the target; ABORTED
+ * @example
+ * import { convertFile } from 'qcow2';
+ *
+ * await convertFile({
+ *   inputs: [{ path: 'overlay.qcow2' }],
+ *   target: 'small.qcow2',
+ *   targetFormat: 'qcow2',
+ *   compress: true,
+ *   onProgress: (done, total) => console.log(`${done} of ${total} bytes`),
+ * });
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
   for (const { path: input } of options.inputs)
@@ -45,31 +55,57 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
   const images = await openSource(options, kernel);
   try {
     if (options.noCreate && options.targetFormat === 'raw')
-      return await overwriteRaw(images, options);
-    const create = options.noCreate
-      ? await existingTarget(options.target, totalSize(images))
-      : { ...options.create };
-    await checkBacking({ ...create, path: options.target });
+      return await overwriteRaw(images, options, kernel);
+    const { create, copyBacking } = await targetOptions(options, totalSize(images));
     requireNotInput(options, create.dataFile);
     await withTargets(options.target, create.dataFile, async (image, data) => {
-      const paths = {
-        targetPath: image.partialPath,
-        dataPath: data?.partialPath ?? image.partialPath,
+      const paths = { target: pathOf(image), data: pathOf(data ?? image) };
+      const settings: ConvertOptions = {
+        ...options,
+        format: options.targetFormat,
+        create,
+        copyBacking,
       };
-      const settings: ConvertOptions = { ...options, format: options.targetFormat, create };
       const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
       const target = { storage: image.storage, dataStorage: data?.storage };
-      await convert(images, target, settings, { ...controlOf(options), executor });
+      await convert(images, target, { ...settings, ...controlOf(options), executor, kernel });
     });
   } finally {
     for (const image of images) await image.close();
   }
 }
 
+/** What the target is to be like, and whether what the source's backing files hold is copied too. */
+async function targetOptions(
+  { target, noCreate, allowExternal, create = {} }: ConvertFileOptions,
+  sourceSize: number,
+): Promise<Required<Pick<ConvertOptions, 'create' | 'copyBacking'>>> {
+  if (!noCreate) {
+    await checkBacking({ ...create, path: target });
+    return { create: { ...create }, copyBacking: false };
+  }
+  const existing = await existingTarget(target, sourceSize, allowExternal);
+  // The target's backing file is the source's only if the caller says so.
+  const [given, found] = [create.backingFile, existing.backingFile].map((name) =>
+    name === undefined ? undefined : path.resolve(path.dirname(target), name),
+  );
+  const same = given !== undefined && found !== undefined && sameFile(given, found);
+  return { create: existing, copyBacking: !same };
+}
+
+function pathOf({ path: name, partialPath }: TargetFile): TargetPath {
+  return { name, path: partialPath };
+}
+
 /** `-n` on a raw file or device of at least the source's size: zeros are written unless told. */
-async function overwriteRaw(images: readonly Image[], options: ConvertFileOptions): Promise<void> {
+async function overwriteRaw(
+  images: readonly Image[],
+  options: ConvertFileOptions,
+  kernel: Kernel,
+): Promise<void> {
   const storage = new FileStorage(options.target, { mode: 'r+', sync: true });
   try {
+    await requireNotRead(images, storage);
     const size = totalSize(images);
     if (storage.size < size) {
       const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
@@ -81,9 +117,10 @@ async function overwriteRaw(images: readonly Image[], options: ConvertFileOption
       overwrite: !options.targetIsZero,
     };
     delete settings.create;
-    const paths = { targetPath: options.target, dataPath: options.target };
+    const path = { name: options.target, path: options.target };
+    const paths = { target: path, data: path };
     const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
-    await convert(images, { storage }, settings, { ...controlOf(options), executor });
+    await convert(images, storage, { ...settings, ...controlOf(options), executor, kernel });
     await storage.flush();
   } finally {
     storage.close();
@@ -95,7 +132,7 @@ function totalSize(images: readonly Image[]): number {
 }
 
 /** Lets signals and timers in between chunks, which this thread converts with blocking calls. */
-function controlOf({ signal, onProgress }: ConvertFileOptions): ConvertControl {
+function controlOf({ signal, onProgress }: ConvertFileOptions): OperationControl {
   let last = performance.now();
   return {
     signal,
@@ -121,6 +158,14 @@ function requireNotInput(options: ConvertFileOptions, dataFile: string | undefin
   if (dataFile === undefined) return;
   const found = path.resolve(path.dirname(options.target), dataFile);
   if (options.inputs.some((input) => sameFile(input.path, found))) throw isInput(found);
+}
+
+/** A target that is written in place must not be read from, at any depth. */
+async function requireNotRead(images: readonly Image[], target: FileStorage): Promise<void> {
+  for (const image of images)
+    for (const { layer } of (await image.chain()).layers)
+      for (const { identity } of [layer.storage, layer.dataStorage])
+        if (identity === target.identity) throw isInput(target.name);
 }
 
 function isInput(file: string): Qcow2Error {

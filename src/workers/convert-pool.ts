@@ -2,7 +2,13 @@ import { Worker } from 'node:worker_threads';
 import { Qcow2Error, type Qcow2ErrorCode } from '../errors.ts';
 import type { ChunkRecord } from '../image/target.ts';
 import { type ChunkExecutor, type Conversion, inlineExecutor } from '../operations/convert.ts';
-import type { InputFiles, WorkerReply, WorkerRequest, WorkerStart } from './messages.ts';
+import type {
+  InputFiles,
+  TargetPath,
+  WorkerReply,
+  WorkerRequest,
+  WorkerStart,
+} from './messages.ts';
 
 /** Chunks handed to a thread ahead, so that it never waits for the next. */
 const AHEAD = 2;
@@ -13,8 +19,9 @@ type Finished = (start: number, record: ChunkRecord | null) => Promise<void>;
 
 /** Where the target is, for threads that open it themselves. */
 export interface TargetPaths {
-  targetPath: string;
-  dataPath: string;
+  target: TargetPath;
+  /** The external data file, or the target itself. */
+  data: TargetPath;
 }
 
 /** Converts on `threads` worker threads; small conversions run on the calling one. */
@@ -24,6 +31,7 @@ export function threadedExecutor(
   threads: number,
 ): ChunkExecutor {
   return {
+    sharesState: threads > 1,
     async run(chunks, conversion, finished) {
       const iterator = chunks[Symbol.asyncIterator]();
       const first: number[] = [];
@@ -74,9 +82,8 @@ class ConvertPool {
     this.#workers.forEach((worker, index) => {
       worker.on('message', (reply: WorkerReply) => this.#receive(reply, index, finished));
       worker.on('error', (error) => this.#fail(error));
-      worker.on('exit', () => {
-        if (this.#pending[index]! > 0) this.#fail(new Error('a converting thread ended early'));
-      });
+      // Threads wait for chunks until they are terminated.
+      worker.on('exit', () => this.#fail(new Error('a converting thread ended early')));
     });
     try {
       let sequence = 0;

@@ -6,7 +6,7 @@ import { Source } from '../operations/chunks.ts';
 import { ConvertStep } from '../operations/convert.ts';
 import { FileStorage } from '../storage/file.ts';
 import { openSource } from './input-files.ts';
-import type { WorkerReply, WorkerRequest, WorkerStart } from './messages.ts';
+import type { TargetPath, WorkerReply, WorkerRequest, WorkerStart } from './messages.ts';
 
 /** One thread of a conversion: its own descriptors, kernel and buffers; chunks come as messages. */
 const start = workerData as WorkerStart;
@@ -37,12 +37,15 @@ function turnOf(sequence: number): Turn {
   };
 }
 
+function openTarget({ name, path }: TargetPath): FileStorage {
+  return new FileStorage(name, { mode: 'r+', sync: true, realPath: path });
+}
+
 async function main(): Promise<void> {
   const kernel = createKernel();
   const images = await openSource(start.files, kernel);
-  const target = new FileStorage(start.targetPath, { mode: 'r+', sync: true });
-  const sameFile = start.dataPath === start.targetPath;
-  const data = sameFile ? target : new FileStorage(start.dataPath, { mode: 'r+', sync: true });
+  const target = openTarget(start.target);
+  const data = start.data.path === start.target.path ? target : openTarget(start.data);
   const { step, allocatorState } = start;
   const source = new Source(images);
   const converter = await ConvertStep.prepare(source, target, data, kernel, step, allocatorState);

@@ -12,11 +12,17 @@ export interface InputFiles {
   share?: boolean | undefined;
 }
 
+/** A file being written: what people call it, and where it is until it is whole. */
+export interface TargetPath {
+  name: string;
+  path: string;
+}
+
 /** What a converting thread is started with. */
 export interface WorkerStart {
   files: InputFiles;
-  targetPath: string;
-  dataPath: string;
+  target: TargetPath;
+  data: TargetPath;
   step: ConvertStepOptions;
   /** On a SharedArrayBuffer. */
   allocatorState: Float64Array;

@@ -199,7 +199,7 @@ describe('validateHeader', () => {
     ];
     expect(rejection({ incompatibleFeatures: 0x60n }, { featureNames })).toBe(
       'UNSUPPORTED header: incompatible_features (byte 72) is 0x60; names unknown features ' +
-        '(time travel?, bit 6); use a newer program',
+        '(time travel\\x0a, bit 6); use a newer program',
     );
   });
 });

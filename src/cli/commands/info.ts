@@ -18,7 +18,10 @@ export async function run(args: Arguments<'info'>, context: Context): Promise<nu
       context.write(style === 'json' ? infoJson(result) : infoText(result));
       return 0;
     }
-    const chain = await backingChainInfo(image, fileResolver(input.path, input.allowExternal, input));
+    const chain = await backingChainInfo(
+      image,
+      fileResolver(input.path, input.allowExternal, input),
+    );
     context.write(style === 'json' ? infoJson(chain) : chain.map(infoText).join('\n'));
     return 0;
   } finally {

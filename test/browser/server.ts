@@ -1,0 +1,61 @@
+import { createReadStream, statSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { extname, join, normalize } from 'node:path';
+
+const TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript',
+  '.mjs': 'text/javascript',
+  '.css': 'text/css',
+  '.wasm': 'application/wasm',
+};
+
+/** A static file server as plain as they come: no headers but the type, no rewriting of modules. */
+export class StaticServer {
+  /** Paths that were asked for, in order. */
+  readonly requested: string[] = [];
+  /** Those that were not there. */
+  readonly missing: string[] = [];
+  readonly #folders: Readonly<Record<string, string>>;
+  readonly #server: Server;
+
+  /** @param folders folder served below each first part of the path */
+  constructor(folders: Readonly<Record<string, string>>) {
+    this.#folders = folders;
+    this.#server = createServer((request, response) => this.#answer(request, response));
+  }
+
+  /** Starts on any free port of this machine. */
+  async open(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const { pathname, searchParams } = new URL(request.url ?? '/', this.origin);
+    const [, first = '', ...rest] = normalize(decodeURIComponent(pathname)).split('/');
+    const folder = this.#folders[first];
+    const path = folder === undefined ? undefined : join(folder, ...rest);
+    this.requested.push(pathname);
+    if (path === undefined || !statSync(path, { throwIfNoEntry: false })?.isFile()) {
+      if (pathname !== '/favicon.ico') this.missing.push(pathname);
+      response.writeHead(404).end();
+      return;
+    }
+    const policy = searchParams.get('policy');
+    response.writeHead(200, {
+      'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream',
+      ...(policy !== null && { 'Content-Security-Policy': policy }),
+    });
+    createReadStream(path).pipe(response);
+  }
+}

@@ -1,0 +1,76 @@
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, expect, test } from 'vitest';
+import { describeRun, run } from '../support/run.ts';
+import { makeTempDir, removeTempDir } from '../support/temp.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+const main = join(root, 'dist/cli/main.js');
+
+/** A project in which `qcow2` is a command and a package. */
+const folder = makeTempDir('readme');
+mkdirSync(join(folder, 'node_modules'));
+symlinkSync(root, join(folder, 'node_modules/qcow2'), 'dir');
+mkdirSync(join(folder, 'bin'));
+writeFileSync(join(folder, 'bin/qcow2'), `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`);
+chmodSync(join(folder, 'bin/qcow2'), 0o755);
+writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
+
+afterAll(() => removeTempDir(folder));
+
+/** The code blocks of a language, in order. */
+function blocks(language: string): string[] {
+  const pattern = new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms');
+  return [...readme.matchAll(pattern)].map(([, text = '']) => text);
+}
+
+test('the command lines work as written', { timeout: 120_000 }, async () => {
+  const [commands = ''] = blocks('sh');
+  const [jobs = ''] = blocks('json');
+  writeFileSync(join(folder, 'jobs.json'), jobs);
+  const lines = commands.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  expect(lines.length).toBeGreaterThan(10);
+  for (const line of lines) {
+    const script = `PATH='${join(folder, 'bin')}${delimiter}'"$PATH"; ${line}`;
+    const result = await run('sh', ['-c', script], folder);
+    expect(result.status, describeRun(result)).toBe(0);
+    expect(result.stderr, line).toBe('');
+  }
+});
+
+test('the code works as written', async () => {
+  const create = ['create', '-f', 'qcow2', 'disk.qcow2', '8M'];
+  execFileSync(process.execPath, [main, ...create], { cwd: folder, stdio: 'ignore' });
+  const [inNode = '', inBrowser = ''] = blocks('js');
+  const picked =
+    "import { openAsBlob } from 'node:fs';\nconst file = await openAsBlob('disk.qcow2');\n";
+  for (const code of [inNode, picked + inBrowser]) {
+    writeFileSync(join(folder, 'run.js'), code);
+    const result = await run(process.execPath, ['--no-warnings', 'run.js'], folder);
+    expect(result.status, describeRun(result)).toBe(0);
+    expect(result.stderr).toBe('');
+  }
+});
+
+test('every verb of the command line is shown, and none is said to be missing', async () => {
+  const { stdout } = await run(process.execPath, [main, '--help'], folder);
+  const [, list = ''] = /Verbs:\n(.*?)\n\n/s.exec(stdout) ?? [];
+  const verbs = [...list.matchAll(/^ {2}(\w+)/gm)].map(([, verb]) => verb);
+  expect(verbs.length).toBeGreaterThan(4);
+  expect(verbs.filter((verb) => !readme.includes(`qcow2 ${verb}`))).toEqual([]);
+  const [, missing = ''] = /## Not supported yet\n(.*?)\n##/s.exec(readme) ?? [];
+  expect(missing).not.toBe('');
+  const words = missing.replaceAll(/`[^`]*`/g, '').split(/\W+/);
+  expect(verbs.filter((verb) => verb && words.includes(verb))).toEqual([]);
+});
+
+test('the files it names are there', () => {
+  const paths = [...readme.matchAll(/`((?:src\/)?[a-z]+\/[a-z-/]+\.ts)`/g)].map(([, path = '']) =>
+    path.startsWith('src/') ? path : `src/${path}`,
+  );
+  expect(paths.length).toBeGreaterThan(8);
+  for (const path of paths) expect(readFileSync(join(root, path), 'utf8'), path).not.toBe('');
+});
