@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { buildWasm, wasmPath } from './build-wasm.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -29,6 +29,13 @@ function rewriteDeclarations(folder) {
       text.replace(/((?:from|import)\s*\(?\s*['"]\.[^'"\n]*)\.ts(?=['"])/g, '$1.js'),
     );
   }
+}
+
+/** The manual page comes from the option table, like `--help`. */
+async function writeManPage() {
+  const { manPage } = await import(pathToFileURL(join(fresh, 'cli/man-page.js')).href);
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  writeFileSync(join(fresh, 'qcow2.1'), manPage(version));
 }
 
 /** Two renames, so that dist/ is missing for an instant at most. */
@@ -52,6 +59,7 @@ try {
     chmodSync(join(fresh, 'cli/main.js'), 0o755);
     // For hosts that compile modules themselves; everything else has it embedded.
     copyFileSync(wasmPath('release-simd'), join(fresh, 'qcow2.wasm'));
+    await writeManPage();
     takePlace();
   }
   process.exitCode = tsc.status ?? 1;

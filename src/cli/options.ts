@@ -313,6 +313,13 @@ export const VERBS = {
       ALLOW_EXTERNAL,
     ],
   },
+  completion: {
+    summary: 'Print a completion script: bash, zsh or fish.',
+    operands: 'SHELL',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [],
+  },
 } as const satisfies Record<string, VerbSpec>;
 
 /** A verb of the command line. */

@@ -20,6 +20,7 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   compare: () => import('./commands/compare.ts'),
   measure: () => import('./commands/measure.ts'),
   batch: () => import('./commands/batch.ts'),
+  completion: () => import('./commands/completion.ts'),
 };
 
 /**

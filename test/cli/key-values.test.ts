@@ -75,7 +75,7 @@ describe('creation options', () => {
     ['compression_type=ZLIB', "option 'compression_type' must be zlib or zstd, not 'ZLIB'"],
     ['lazy_refcounts=1', "option 'lazy_refcounts' is on or off, not '1'"],
     ['encrypt.format=luks', 'encrypted images cannot be created'],
-    
+
     ['encryption=on', 'encrypted images cannot be created'],
   ])('refuses %s', (list, message) => {
     expect(() => new CreateOptionValues('qcow2', [list])).toThrow(message);
