@@ -151,9 +151,9 @@ async function save() {
     working(false);
   }
   const file = await handle.getFile();
-  URL.revokeObjectURL($('download').href);
-  Object.assign($('download'), { href: URL.createObjectURL(file), download: name });
-  $('download').textContent = `Save ${name} (${bytes(file.size)})`;
+  const link = element('a', `Save ${name}`);
+  Object.assign(link, { href: URL.createObjectURL(file), download: name });
+  $('download').replaceChildren(link, ` (${bytes(file.size)})`);
   $('download').hidden = false;
 }
 

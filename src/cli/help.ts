@@ -7,7 +7,7 @@ const INDENT = 28;
 
 /** Text of `qcow2 --help`. */
 export function generalHelp(): string {
-  const verbs = Object.entries<VerbSpec>(VERBS).map(([name, verb]) => row(name, verb.summary, 10));
+  const verbs = Object.entries<VerbSpec>(VERBS).map(([name, verb]) => row(name, verb.summary, 14));
   return [
     'usage: qcow2 VERB [options] [operands]',
     'Read, write and convert qcow2 and raw disk images.',

@@ -1,5 +1,5 @@
 import { printable } from '../errors.ts';
-import type { ImageInfo, SnapshotInfo } from '../operations/info.ts';
+import type { ImageInfo, Qcow2Info, SnapshotInfo } from '../operations/info.ts';
 import type { MapEntry } from '../operations/map.ts';
 import { isList, type JsonValue } from './json-text.ts';
 import { formatSpecificObject } from './print-json.ts';
@@ -16,12 +16,16 @@ export function infoText(info: ImageInfo): string {
   if (info.clusterSize !== undefined) lines.push(`cluster_size: ${info.clusterSize}`);
   if (info.dirtyFlag) lines.push('cleanly shut down: no');
   lines.push(...backingLines(info));
-  if (info.snapshots.length > 0) lines.push('Snapshot list:', ...snapshotTable(info.snapshots));
-  if (info.formatSpecific !== undefined) {
-    lines.push('Format specific information:');
-    lines.push(...treeLines(formatSpecificObject(info.formatSpecific), '    '));
-  }
-  return `${lines.join('\n')}\n`;
+  // Lists from a file can be long: they are no arguments of a call.
+  const snapshots = info.snapshots.length > 0 ? snapshotTable(info.snapshots) : [];
+  if (snapshots.length > 0) lines.push('Snapshot list:');
+  const specific = info.formatSpecific ? specificLines(info.formatSpecific) : [];
+  return `${[...lines, ...snapshots, ...specific].join('\n')}\n`;
+}
+
+function specificLines(specific: Qcow2Info): string[] {
+  const lines = treeLines(formatSpecificObject(specific), '    ');
+  return ['Format specific information:', ...lines];
 }
 
 function backingLines(info: ImageInfo): string[] {

@@ -113,6 +113,9 @@ export function validateBitmapsPointer(
   requireInFile('bitmap directory', at, size, fileSize, geometry);
 }
 
+/** A character per byte: a key that tells names apart by their bytes. */
+const BYTES_AS_TEXT = new TextDecoder('latin1');
+
 /**
  * Reads and checks the whole directory. Whether a table fits the disk is `validateBitmapTableSize`.
  * @param bytes exactly `bitmapDirectorySize` bytes
@@ -131,7 +134,7 @@ export function parseBitmapDirectory(
     const structure = `bitmap directory entry ${index}`;
     const { entry, next } = parseEntry(bytes, at, structure);
     validateBitmapEntry(entry, geometry, structure);
-    const key = entry.name.raw.join();
+    const key = BYTES_AS_TEXT.decode(entry.name.raw);
     if (names.has(key)) {
       throw malformed(
         structure,

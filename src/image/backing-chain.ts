@@ -13,6 +13,7 @@ import { isUnallocated, Plan } from './plan.ts';
 import { type LayerContext, Qcow2Layer } from './qcow2-layer.ts';
 import { RawLayer } from './raw-layer.ts';
 import { type ReadableLayer, Reader } from './reader.ts';
+import { requireUnsharedTables } from './shared-tables.ts';
 import { TableCache } from './table-cache.ts';
 
 /** Run records decoded at once. */
@@ -196,6 +197,7 @@ class ChainBuilder {
     const virtualSize = snapshot?.diskSize ?? metadata.virtualSize;
     const view = { l1, virtualSize };
     const layer = new Qcow2Layer(header, storage, data, view, this.#context);
+    await requireUnsharedTables(storage, l1, metadata.geometry);
     if (metadata.hasDataFile) this.layers.push({ layer });
     else this.layers.push({ layer, codec: await this.#codec(header.compressionType) });
     const below = given.backingFile;

@@ -169,6 +169,7 @@ export async function compare(
   options: CompareOptions = {},
 ): Promise<CompareResult> {
   const { signal, onProgress, executor = inlineCompareExecutor } = options;
+  throwIfAborted(signal, 'the comparison');
   const sizes = [first.virtualSize, second.virtualSize];
   const total = Math.max(...sizes);
   const commonBytes = Math.min(...sizes);

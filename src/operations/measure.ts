@@ -44,6 +44,7 @@ export async function measure(
   source: Image | number,
   options: MeasureOptions,
 ): Promise<MeasureResult> {
+  throwIfAborted(options.signal, 'measuring');
   const size = typeof source === 'number' ? source : source.virtualSize;
   if (!Number.isSafeInteger(size) || size < 0)
     throw new Qcow2Error('INVALID_ARGUMENT', `image size ${size} is out of range`);

@@ -117,8 +117,8 @@ async function overwriteRaw(
       overwrite: !options.targetIsZero,
     };
     delete settings.create;
-    const path = { name: options.target, path: options.target };
-    const paths = { target: path, data: path };
+    const place = { name: options.target, path: options.target };
+    const paths = { target: place, data: place };
     const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
     await convert(images, storage, { ...settings, ...controlOf(options), executor, kernel });
     await storage.flush();

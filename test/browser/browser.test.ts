@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { folderOf, makeImage } from '../oracle/images.ts';
 import { subject } from '../oracle/tools.ts';
@@ -9,6 +9,7 @@ import { sha256File } from '../support/digest.ts';
 import { describeRun } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { type BrowserImage, browserImages } from './images.ts';
+import { launchBrowser } from './launch.ts';
 import { StaticServer } from './server.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -20,25 +21,10 @@ const server = new StaticServer({
 });
 let browser: Browser;
 
-/** Debian's, without what it would do over the network on its own. */
-const BROWSER = {
-  executablePath: '/usr/bin/chromium',
-  args: [
-    '--headless',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-};
-
 beforeAll(async () => {
   await server.open();
   [browser] = await Promise.all([
-    chromium.launch(BROWSER),
+    launchBrowser(),
     ...browserImages.map(({ recipe }) => makeImage(recipe, folder)),
   ]);
 });

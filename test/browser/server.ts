@@ -11,7 +11,7 @@ const TYPES: Readonly<Record<string, string>> = {
   '.wasm': 'application/wasm',
 };
 
-/** A static file server as plain as they come: no headers but the type, no rewriting of modules. */
+/** A static file server as plain as they come: type, length and ranges, no rewriting of modules. */
 export class StaticServer {
   /** Paths that were asked for, in order. */
   readonly requested: string[] = [];
@@ -46,16 +46,21 @@ export class StaticServer {
     const folder = this.#folders[first];
     const path = folder === undefined ? undefined : join(folder, ...rest);
     this.requested.push(pathname);
-    if (path === undefined || !statSync(path, { throwIfNoEntry: false })?.isFile()) {
+    const file = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+    if (path === undefined || !file?.isFile()) {
       if (pathname !== '/favicon.ico') this.missing.push(pathname);
       response.writeHead(404).end();
       return;
     }
     const policy = searchParams.get('policy');
-    response.writeHead(200, {
+    const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
+    const [start, end] = range ? [Number(range[1]), Number(range[2])] : [0, file.size - 1];
+    response.writeHead(range ? 206 : 200, {
       'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream',
+      'Content-Length': end - start + 1,
       ...(policy !== null && { 'Content-Security-Policy': policy }),
     });
-    createReadStream(path).pipe(response);
+    if (request.method === 'HEAD' || file.size === 0) response.end();
+    else createReadStream(path, { start, end }).pipe(response);
   }
 }

@@ -53,7 +53,7 @@ const VERIFIED_HERE: Record<string, [count: number, verify: (vector: Vector) => 
 
 /** Kinds that need a whole image, by the suite that verifies them. */
 const VERIFIED_ELSEWHERE: Record<string, [count: number, suite: string]> = {
-  check_result: [34, 'test/operations/check.test.ts'],
+  check_result: [34, 'test/operations/check-vectors.test.ts'],
 };
 
 describe('every vector is accounted for', () => {

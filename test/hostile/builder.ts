@@ -143,7 +143,7 @@ export function buildImage(spec: ImageSpec = {}): SmallImage {
   parts.push([0, buildHeaderCluster({ header, extensions, backingFileName }, clusterSize)]);
   parts.push([at.refcountTable, u64Bytes(BigInt(at.refcountBlock))]);
   const shared = [at.l2, ...(spec.dataFile ? [] : at.data.filter((offset) => offset > 0))];
-  const copies = 1 + (spec.snapshots?.length ?? 0);
+  const copies = Math.min(65535, 1 + (spec.snapshots?.length ?? 0));
   parts.push([
     at.refcountBlock,
     countClusters(layout.next / clusterSize, geometry, shared, copies),

@@ -7,6 +7,7 @@ import { map } from '../../src/operations/map.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { makeContent } from '../support/data.ts';
+import { craftImage } from './crafted-image.ts';
 
 const MIB = 1 << 20;
 
@@ -190,5 +191,45 @@ describe('Image', () => {
       expect(plan.count).toBeLessThanOrEqual(PLAN_LIMIT + 4096 * 32);
     }
     expect(calls).toBe(2);
+  });
+});
+
+describe('a snapshot', () => {
+  /** One with a disk of 64 KiB; its entry is at the returned place of the file. */
+  function withSnapshot() {
+    const { bytes, header } = craftImage({
+      clusterBits: 9,
+      extendedL2: false,
+      version: 3,
+      size: 65536,
+      seed: 7,
+      dataFile: false,
+      snapshots: 1,
+      backing: undefined,
+    });
+    const entry = header.snapshotsOffset;
+    return { bytes, view: new DataView(bytes.buffer, entry) };
+  }
+
+  it('may have a larger disk than its tables, at no cost', async () => {
+    const { bytes, view } = withSnapshot();
+    // Disk size: in the extra data behind the 40 bytes of the entry.
+    expect(Number(view.getBigUint64(48))).toBe(65536);
+    view.setBigUint64(48, 2n ** 50n);
+    const image = await Image.open(new MemoryStorage(bytes), { snapshot: '1' });
+    expect(image.virtualSize).toBe(2 ** 50);
+    const entries = (await listed(image)) as { start: number; length: number }[];
+    expect(entries.at(-1)!.length).toBeGreaterThan(2 ** 49);
+  });
+
+  it.each([
+    ['at the header', 0n, 'MALFORMED'],
+    ['not at a cluster', 1000n, 'MALFORMED'],
+    ['past the end', 2n ** 40n, 'TRUNCATED'],
+  ])('with its L1 table %s is not read', async (_, offset, code) => {
+    const { bytes, view } = withSnapshot();
+    view.setBigUint64(0, offset);
+    const image = await Image.open(new MemoryStorage(bytes), { snapshot: '1' });
+    await expect(image.read(0, new Uint8Array(512))).rejects.toMatchObject({ code });
   });
 });

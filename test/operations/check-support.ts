@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileResolver } from '../../src/node/open-image.ts';
 import { type CheckOptions, type CheckResult, check } from '../../src/operations/check.ts';
@@ -79,6 +79,28 @@ export function scriptLines(stderr: string): string[] {
     .split('\n')
     .filter((line) => wanted.test(line))
     .sort();
+}
+
+/**
+ * A fresh folder below `root` with the image `disk` made by shell lines, with `create` for qemu-img create
+ * and `io` for qemu-io on it.
+ */
+export async function makeDisk(
+  root: string,
+  name: string,
+  lines: readonly string[],
+): Promise<string> {
+  const dir = join(root, name.replace(/\W+/g, '-'));
+  mkdirSync(dir);
+  await shell(
+    [
+      'create() { qemu-img create -q -f qcow2 "$@"; }',
+      'io() { for c in "$@"; do set -- "$@" -c "$c"; shift; done; qemu-io "$@" disk; }',
+      ...lines,
+    ],
+    dir,
+  );
+  return dir;
 }
 
 /** Bit 63, "copied". */

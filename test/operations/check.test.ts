@@ -1,21 +1,16 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Image } from '../../src/image/image.ts';
-import { check } from '../../src/operations/check.ts';
-import { MemoryStorage } from '../../src/storage/memory.ts';
 import { qcow2 } from '../cli/command.ts';
-import { run } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import {
   at,
   COPIED,
   checkImage,
   counters,
+  makeDisk,
   oracle,
   patchWords,
   scriptLines,
-  shell,
   statusFor,
 } from './check-support.ts';
 
@@ -25,20 +20,7 @@ beforeAll(() => {
 });
 afterAll(() => removeTempDir(root));
 
-/** A fresh folder with the image `disk` made by shell lines, in which `I` is the image. */
-async function make(name: string, ...lines: string[]): Promise<string> {
-  const dir = join(root, name.replace(/\W+/g, '-'));
-  mkdirSync(dir);
-  await shell(
-    [
-      'create() { qemu-img create -q -f qcow2 "$@"; }',
-      'io() { for c in "$@"; do set -- "$@" -c "$c"; shift; done; qemu-io "$@" disk; }',
-      ...lines,
-    ],
-    dir,
-  );
-  return dir;
-}
+const make = (name: string, ...lines: string[]) => makeDisk(root, name, lines);
 
 const WRITES = "io 'write 0 192k' 'write 1M 64k' 'write -z 2M 64k' 'write 64k 4k'";
 const TWO_SNAPSHOTS = [
@@ -291,121 +273,5 @@ describe('what reading refuses though the counters agree', () => {
     expect(human.stderr).toMatch(/^UNREADABLE L2 entry at 0x40010: [^\n]*\n$/);
     const json = await qcow2('check', '--output=json', path);
     expect([json.status, JSON.parse(json.stdout).refusals]).toEqual([2, 1]);
-  });
-});
-
-describe('check', () => {
-  it('tells findings by class, structure, offset and text', async () => {
-    const dir = await make('findings', ...PLAIN);
-    patchWords(at(dir, 'disk'), [L2, COPIED | 0x60000n]);
-    const { findings } = await checkImage(at(dir, 'disk'));
-    expect(findings).toEqual([
-      {
-        class: 'leak',
-        structure: 'refcount block',
-        offset: 0x50000,
-        message: 'Leaked cluster 5 refcount=1 reference=0',
-        count: 1,
-      },
-      {
-        class: 'corruption',
-        structure: 'refcount block',
-        offset: 0x60000,
-        message: 'ERROR cluster 6 refcount=1 reference=2',
-        count: 1,
-      },
-    ]);
-  });
-
-  it('lists so many findings and counts all', async () => {
-    const dir = await make('many findings', ...PLAIN);
-    patchWords(at(dir, 'disk'), [TABLE, 0n]);
-    const result = await checkImage(at(dir, 'disk'), { maxFindings: 3 });
-    expect([result.corruptions, result.findings.length, result.findingsOmitted]).toEqual([
-      11, 3, 8,
-    ]);
-  });
-
-  it('takes an open image or any storage, and leaves it open', async () => {
-    const dir = await make('sources', ...PLAIN);
-    const storage = new MemoryStorage(new Uint8Array(readFileSync(at(dir, 'disk'))));
-    const result = await check(storage);
-    const image = await Image.open(storage);
-    expect(await check(image)).toEqual(result);
-    await image.read(0, new Uint8Array(512));
-  });
-
-  it('ends when it is aborted', async () => {
-    const dir = await make('abort', ...PLAIN);
-    const signal = AbortSignal.abort();
-    await expect(checkImage(at(dir, 'disk'), { signal })).rejects.toMatchObject({
-      code: 'ABORTED',
-    });
-  });
-
-  it('opens data file and backing chain, and only what the gate lets through', async () => {
-    const dir = await make(
-      'chain',
-      'create base 4M',
-      'create -b base -F qcow2 middle 4M',
-      'create -b middle -F qcow2 disk 4M',
-      'create -o data_file=data external 4M',
-    );
-    expect((await checkImage(at(dir, 'disk'))).corruptions).toBe(0);
-    rmSync(at(dir, 'base'));
-    rmSync(at(dir, 'data'));
-    const missing = { code: 'NOT_FOUND' };
-    await expect(checkImage(at(dir, 'disk'))).rejects.toMatchObject(missing);
-    await expect(checkImage(at(dir, 'external'))).rejects.toMatchObject(missing);
-    const resolver = (): null => null;
-    const refused = { code: 'EXTERNAL_REFUSED' };
-    await expect(checkImage(at(dir, 'disk'), { resolver })).rejects.toMatchObject(refused);
-    for (const image of ['disk', 'external']) {
-      expect((await run('qemu-img', ['check', image], dir)).status).toBe(1);
-      expect((await qcow2('check', at(dir, image))).status).toBe(1);
-    }
-  });
-});
-
-describe('the command', () => {
-  it('has qemu-img check behave for raw images, missing files and -q', async () => {
-    const dir = await make('command', ...PLAIN, 'qemu-img create -q -f raw raw 1M');
-    const path = at(dir, 'disk');
-    patchWords(path, [L2, COPIED | 0x60000n]);
-    const noCheck = {
-      status: 63,
-      stdout: '',
-      stderr: 'qcow2: This image format does not support checks\n',
-    };
-    expect(await qcow2('check', at(dir, 'raw'))).toEqual(noCheck);
-    expect(await qcow2('check', '-f', 'raw', '--output=json', path)).toEqual(noCheck);
-    expect((await qcow2('check', at(dir, 'nothere'))).status).toBe(1);
-    for (const style of ['json', 'human']) {
-      const args = ['check', '-q', '-U', '-f', 'qcow2', `--output=${style}`, path];
-      const theirs = await run('qemu-img', args, dir);
-      const { status, stdout, stderr } = await qcow2(...args);
-      expect({ status, stdout, stderr }).toEqual({
-        status: theirs.status,
-        stdout: theirs.stdout,
-        stderr: theirs.stderr,
-      });
-    }
-  });
-
-  it('refuses to repair', async () => {
-    const { status, stderr } = await qcow2('check', '-r', 'all', 'x');
-    expect([status, stderr]).toEqual([
-      1,
-      "qcow2: --repair: images are checked only, not repaired (see 'qcow2 check --help')\n",
-    ]);
-  });
-
-  it('ends with status 1 when a refcount block cannot be used', async () => {
-    const dir = await make('incomplete', ...PLAIN);
-    patchWords(at(dir, 'disk'), [TABLE, 0x20200n]);
-    const { status, stdout, stderr } = await qcow2('check', at(dir, 'disk'));
-    expect(status).toBe(1);
-    expect(stdout).toContain('\n8 internal errors have occurred during the check.\n');
-    expect(stderr).toMatch(/\nqcow2: Check failed\n$/);
   });
 });

@@ -1,0 +1,59 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { StaticServer } from '../browser/server.ts';
+import { expectClean, expectSame } from '../oracle/workshop.ts';
+import { makeContent } from '../support/data.ts';
+import { type RunResult, run, runOk } from '../support/run.ts';
+import { makeTempDir, removeTempDir } from '../support/temp.ts';
+import { root } from './exports.ts';
+
+const folder = makeTempDir('example-files');
+const server = new StaticServer({ images: folder });
+
+beforeAll(async () => {
+  const disk = makeContent('mixed', 5 << 20, 9);
+  disk.set([0x55, 0xaa], 510);
+  writeFileSync(join(folder, 'disk.raw'), disk);
+  const args = ['convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2'];
+  await runOk('qemu-img', args, folder);
+  await server.open();
+});
+
+afterAll(async () => {
+  await server.close();
+  removeTempDir(folder);
+});
+
+function example(name: string, ...args: string[]): Promise<RunResult> {
+  return run(process.execPath, [join(root, 'examples', name), ...args], folder);
+}
+
+test('backup.js makes a compressed copy', async () => {
+  const { status, stdout, stderr } = await example('backup.js', 'disk.qcow2', 'backup.qcow2');
+  expect({ status, stdout }).toEqual({
+    status: 0,
+    stdout: 'backup.qcow2 is a true copy of disk.qcow2\n',
+  });
+  expect(stderr).toMatch(/backing up 100\.0 %\n.*comparing 100\.0 %\n$/s);
+  await expectClean('backup.qcow2', folder);
+  await expectSame(['qcow2', 'backup.qcow2'], ['raw', 'disk.raw'], folder);
+});
+
+test('backup.js says in one line why it cannot', async () => {
+  const { status, stderr } = await example('backup.js', 'missing.qcow2', 'backup.qcow2');
+  expect(status).toBe(1);
+  expect(stderr.trim()).toMatch(/^Could not open 'missing\.qcow2': [^\n]+$/);
+});
+
+test('http-range.js looks inside an image on a server', async () => {
+  const { status, stdout, stderr } = await example(
+    'http-range.js',
+    `${server.origin}/images/disk.qcow2`,
+  );
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(stdout).toMatch(
+    /^qcow2, a disk of 5242880 bytes, \d+ of them stored\nboot sector: yes\n\d+ req/,
+  );
+  expect(readFileSync(join(folder, 'disk.qcow2')).length).toBeGreaterThan(1 << 20);
+});
