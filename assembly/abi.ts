@@ -33,3 +33,13 @@ export const INFLATE_TRUNCATED = 3;
 
 export const INFLATE_INPUT_SLACK = 64;
 export const INFLATE_OUTPUT_SLACK = 320;
+
+export const ZSTD_OK = 0;
+export const ZSTD_SHORT = 1;
+export const ZSTD_INVALID = 2;
+export const ZSTD_TRUNCATED = 3;
+export const ZSTD_LONG = 4;
+export const ZSTD_CHECKSUM = 5;
+export const ZSTD_UNSUPPORTED = 6;
+
+export const ZSTD_SCRATCH_BYTES = 151552;

@@ -14,11 +14,11 @@ export function fillPatterns(): void {
   }
 }
 
-/** Copies `length` (3 to 258) bytes to `out` from `distance` bytes before it; the two may overlap. */
+/** Copies `length` (at least 3) bytes to `out` from `distance` bytes before it; the two may overlap. */
 // @ts-ignore: decorator
 @inline
 export function copyMatch(out: usize, distance: usize, length: usize): void {
-  assert(distance >= 1 && length >= 3 && length <= 258);
+  assert(distance >= 1 && length >= 3);
   let from = out - distance;
   let to = out;
   const end = out + length;

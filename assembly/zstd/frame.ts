@@ -4,12 +4,13 @@ import {
   ZSTD_INVALID,
   ZSTD_LONG,
   ZSTD_OK,
+  ZSTD_SCRATCH_BYTES,
   ZSTD_SHORT,
   ZSTD_TRUNCATED,
   ZSTD_UNSUPPORTED,
 } from '../abi';
 import { fillWeightEntries } from './huffman';
-import { BLOCK_MAX, setScratch } from './layout';
+import { BLOCK_MAX, SCRATCH_END, setScratch } from './layout';
 import { forgetTree, literals, literalsLength, readLiterals } from './literals';
 import {
   fillSequenceEntries,
@@ -61,6 +62,7 @@ export function zstd_decompress(
   out_length: usize,
   scratch: usize,
 ): i32 {
+  assert(SCRATCH_END <= ZSTD_SCRATCH_BYTES && out_length <= 16 << 20);
   next = src;
   inputEnd = src + src_length;
   output = out;
@@ -186,9 +188,7 @@ function decodeCompressed(src: usize, end: usize): i32 {
   const literalsEnd = literals + literalsLength;
   const outEnd = output + room;
   if (count > 0) {
-    const status = runSequences(
-      count, end, from, literalsEnd, frameStart, output, outEnd, tooLong,
-    );
+    const status = runSequences(count, end, from, literalsEnd, frameStart, output, outEnd, tooLong);
     if (status != ZSTD_OK) return status;
     from = literalsAt;
     output = outputAt;

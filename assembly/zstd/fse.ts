@@ -4,9 +4,10 @@
 //   bits 0-5    extra bits of the value
 //   bits 8-13   bits of the next state
 //   bits 14-31  base of the value
-//   bits 32-63  address of the entry that the next state counts from
+//   bits 32-47  address of the entry that the next state counts from
+//   bits 48-63  mask of the bits of the next state, times 8
 //
-// A state is the address of its entry.
+// A state is the address of its entry; all tables are in the first 64 KiB.
 
 import { leading } from './layout';
 
@@ -132,7 +133,10 @@ export function buildTable(
     const base = table + (((next << bits) - size) << 3);
     store<u64>(
       table + (<usize>state << 3),
-      load<u64>(symbolEntries + (symbol << 3)) | (<u64>bits << 8) | (<u64>base << 32),
+      load<u64>(symbolEntries + (symbol << 3)) |
+        (<u64>bits << 8) |
+        (<u64>base << 32) |
+        (<u64>((1 << bits) - 1) << 51),
     );
   }
 }
@@ -161,9 +165,16 @@ export function baseValue(entry: u64): usize {
   return <usize>(<u32>entry >> BASE_SHIFT);
 }
 
-/** The state that the first of `bits` choose. */
+/** The state that follows `state`, if the highest of `bits` choose it. */
 // @ts-ignore: decorator
 @inline
-export function nextState(entry: u64, bits: u64): usize {
-  return <usize>(entry >> 32) + (<usize>leading(bits, stateBits(entry)) << 3);
+export function nextState(state: usize, bits: u64): usize {
+  return <usize>load<u16>(state, 4) + (<usize>leading(bits, stateBits(load<u64>(state))) << 3);
+}
+
+/** The same if the lowest of `bits` choose it, which are at bit 3. */
+// @ts-ignore: decorator
+@inline
+export function nextStateLow(state: usize, bits: u64): usize {
+  return <usize>load<u16>(state, 4) + (<usize>bits & <usize>load<u16>(state, 6));
 }

@@ -95,7 +95,7 @@ function readPackedWeights(src: usize, end: usize): u32 {
     const entry = load<u64>(even);
     store<u8>(WEIGHTS + count, <u8>baseValue(entry));
     count++;
-    const next = nextState(entry, bitsAt(start, position));
+    const next = nextState(even, bitsAt(start, position));
     position -= <i32>stateBits(entry) & 15;
     even = odd;
     odd = next;

@@ -1,7 +1,7 @@
 // The caller's scratch memory, and reads of bits backwards.
 //
-// Offsets in bytes; the sum is ZSTD_SCRATCH_BYTES of src/kernel/abi.ts. Tables live here from one
-// block to the next, so that a block can repeat those of its predecessor.
+// Offsets in bytes; the end is ZSTD_SCRATCH_BYTES of src/kernel/abi.ts. The decode table lives here
+// from one block to the next, so that a block can use that of its predecessor.
 
 /** Most bytes of a block, stored or decoded (RFC 8878, 3.1.1.2.4). */
 // @ts-ignore: decorator
@@ -19,18 +19,9 @@
 /** Entries of the second symbol, at most 1024 u32. */
 // @ts-ignore: decorator
 @inline export const SECOND_TABLE: usize = SINGLE_TABLE + (2048 << 1) + 64;
-/** The three tables of sequences, u64 entries: 512 for literal and match lengths, 256 for offsets. */
-// @ts-ignore: decorator
-@inline export const SEQUENCE_TABLES: usize = SECOND_TABLE + (1024 << 2);
-// @ts-ignore: decorator
-@inline export const LITERAL_LENGTH_TABLE: usize = 0;
-// @ts-ignore: decorator
-@inline export const MATCH_LENGTH_TABLE: usize = 512 << 3;
-// @ts-ignore: decorator
-@inline export const OFFSET_TABLE: usize = 1024 << 3;
 /** End of the map. */
 // @ts-ignore: decorator
-@inline export const SCRATCH_END: usize = SEQUENCE_TABLES + (1280 << 3);
+@inline export const SCRATCH_END: usize = SECOND_TABLE + (1024 << 2);
 
 let scratchStart: usize = 0;
 

@@ -1,4 +1,4 @@
-// The sequences section of a block (RFC 8878, 3.1.1.3.2), decoded and executed in one go.
+// The sequences section of a block (RFC 8878, 3.1.1.3.2), decoded and executed.
 import { ZSTD_INVALID } from '../abi';
 import { copyMatch } from '../match';
 import {
@@ -9,21 +9,12 @@ import {
   buildTable,
   COUNTS,
   extraBits,
-  nextState,
+  nextStateLow,
   readCounts,
   stateBits,
   symbolCount,
 } from './fse';
-import {
-  bitsAt,
-  firstBit,
-  leading,
-  LITERAL_LENGTH_TABLE,
-  MATCH_LENGTH_TABLE,
-  OFFSET_TABLE,
-  scratch,
-  SEQUENCE_TABLES,
-} from './layout';
+import { bitsAt, firstBit, leading } from './layout';
 
 // @ts-ignore: decorator
 @inline const PREDEFINED: u32 = 0;
@@ -38,6 +29,9 @@ import {
 @inline const MATCH_LENGTHS: u32 = 53;
 // @ts-ignore: decorator
 @inline const OFFSETS: u32 = 32;
+/** Codes that have a predefined probability. */
+// @ts-ignore: decorator
+@inline const USUAL_OFFSETS: u32 = 29;
 
 /** Extra bits of the codes from 16 (literal lengths) and 32 (match lengths) on. */
 const LITERAL_LENGTH_BITS = memory.data<u8>([
@@ -64,6 +58,11 @@ const OFFSET_COUNTS = memory.data<i16>([
 const LITERAL_LENGTH_ENTRIES = memory.data(LITERAL_LENGTHS << 3, 16);
 const MATCH_LENGTH_ENTRIES = memory.data(MATCH_LENGTHS << 3, 16);
 const OFFSET_ENTRIES = memory.data(OFFSETS << 3, 16);
+
+/** The tables, kept from block to block; in the first 64 KiB, as all data of the module. */
+const LITERAL_LENGTH_TABLE = memory.data(512 << 3, 16);
+const MATCH_LENGTH_TABLE = memory.data(512 << 3, 16);
+const OFFSET_TABLE = memory.data(256 << 3, 16);
 
 let literalLengthLog: u32 = 0;
 let matchLengthLog: u32 = 0;
@@ -143,28 +142,56 @@ function readTable(
 
 /** Reads the three table descriptions; `modes` is the byte in front of them. */
 function readTables(modes: u32, end: usize): bool {
-  const tables = scratch(SEQUENCE_TABLES);
-  let mode = modes >> 6;
-  if (mode != REPEAT) {
-    const log = readTable(mode, end, tables + LITERAL_LENGTH_TABLE, LITERAL_LENGTH_ENTRIES,
-      LITERAL_LENGTHS, 9, 6, LITERAL_LENGTH_COUNTS, LITERAL_LENGTHS);
+  const literalMode = modes >> 6;
+  const offsetMode = (modes >> 4) & 3;
+  const matchMode = (modes >> 2) & 3;
+  const repeats = literalMode == REPEAT || offsetMode == REPEAT || matchMode == REPEAT;
+  if (repeats && !hasTables) return false;
+  if (literalMode != REPEAT) {
+    const log = readTable(
+      literalMode,
+      end,
+      LITERAL_LENGTH_TABLE,
+      LITERAL_LENGTH_ENTRIES,
+      LITERAL_LENGTHS,
+      9,
+      6,
+      LITERAL_LENGTH_COUNTS,
+      LITERAL_LENGTHS,
+    );
     if (log < 0) return false;
     literalLengthLog = log;
-  } else if (!hasTables) return false;
-  mode = (modes >> 4) & 3;
-  if (mode != REPEAT) {
-    const log = readTable(mode, end, tables + OFFSET_TABLE, OFFSET_ENTRIES,
-      OFFSETS, 8, 5, OFFSET_COUNTS, 29);
+  }
+  if (offsetMode != REPEAT) {
+    const log = readTable(
+      offsetMode,
+      end,
+      OFFSET_TABLE,
+      OFFSET_ENTRIES,
+      OFFSETS,
+      8,
+      5,
+      OFFSET_COUNTS,
+      USUAL_OFFSETS,
+    );
     if (log < 0) return false;
     offsetLog = log;
-  } else if (!hasTables) return false;
-  mode = (modes >> 2) & 3;
-  if (mode != REPEAT) {
-    const log = readTable(mode, end, tables + MATCH_LENGTH_TABLE, MATCH_LENGTH_ENTRIES,
-      MATCH_LENGTHS, 9, 6, MATCH_LENGTH_COUNTS, MATCH_LENGTHS);
+  }
+  if (matchMode != REPEAT) {
+    const log = readTable(
+      matchMode,
+      end,
+      MATCH_LENGTH_TABLE,
+      MATCH_LENGTH_ENTRIES,
+      MATCH_LENGTHS,
+      9,
+      6,
+      MATCH_LENGTH_COUNTS,
+      MATCH_LENGTHS,
+    );
     if (log < 0) return false;
     matchLengthLog = log;
-  } else if (!hasTables) return false;
+  }
   hasTables = true;
   return true;
 }
@@ -219,14 +246,36 @@ function copyLiterals(out: usize, from: usize, length: usize): void {
   }
 }
 
-/** Matches are executed by `copyMatch`, which takes at most 258 bytes. */
-function copyLongMatch(out: usize, distance: usize, length: usize): void {
-  while (length > 256) {
-    copyMatch(out, distance, 128);
-    out += 128;
-    length -= 128;
-  }
-  copyMatch(out, distance, length);
+// Sequences are decoded in batches and then executed: decoding waits for loads and executing for
+// branches, and each needs all the registers there are.
+
+// @ts-ignore: decorator
+@inline const BATCH: i32 = 256;
+/** A decoded sequence: literal length, match length and offset value, u32 each. */
+// @ts-ignore: decorator
+@inline const RECORD_BYTES: usize = 12;
+const RECORDS = memory.data(256 * 12, 16);
+
+// The bits between batches; states are addresses of entries.
+let bitsStart: usize = 0;
+let position: i32 = 0;
+let literalState: usize = 0;
+let offsetState: usize = 0;
+let matchState: usize = 0;
+
+/** Opens the bits behind the section's header. */
+function openBits(end: usize): bool {
+  bitsStart = descriptionEnd;
+  position = firstBit(bitsStart, end);
+  if (position < -1) return false;
+  let bits = bitsAt(bitsStart, position);
+  literalState = LITERAL_LENGTH_TABLE + (<usize>leading(bits, literalLengthLog) << 3);
+  bits <<= literalLengthLog;
+  offsetState = OFFSET_TABLE + (<usize>leading(bits, offsetLog) << 3);
+  bits <<= offsetLog;
+  matchState = MATCH_LENGTH_TABLE + (<usize>leading(bits, matchLengthLog) << 3);
+  position -= <i32>(literalLengthLog + offsetLog + matchLengthLog);
+  return position >= -1;
 }
 
 /** What an offset code stands for: the bits read and a one in front of them. */
@@ -243,10 +292,70 @@ function lengthValue(entry: u64, bits: u64): usize {
 }
 
 /**
+ * Decodes `count` sequences, at most a batch, and the states behind them.
+ * @returns the bits of the last states, or -1 if there were too few bits
+ */
+function decodeBatch(count: i32): i32 {
+  const start = bitsStart;
+  let at = position;
+  let atLiteral = literalState;
+  let atOffset = offsetState;
+  let atMatch = matchState;
+  let to: usize = RECORDS;
+  const toEnd = to + <usize>count * RECORD_BYTES;
+  let total: u32 = 0;
+  let extra: u32 = 0;
+  // Too few bits are noticed after the batch: what it reads instead is in front of the stream, at
+  // most 3 KiB, which is less than the module's own data take.
+  do {
+    const literalEntry = load<u64>(atLiteral);
+    const offsetEntry = load<u64>(atOffset);
+    const matchEntry = load<u64>(atMatch);
+    const sum = literalEntry + offsetEntry + matchEntry;
+    // Enough for both lengths and any distance within 16 MiB; greater ones are refused anyway.
+    const word = bitsAt(start, at);
+    store<u32>(to, offsetValue(offsetEntry, word), 8);
+    store<u32>(to, lengthValue(matchEntry, word << offsetEntry), 4);
+    store<u32>(to, lengthValue(literalEntry, word << (offsetEntry + matchEntry)));
+    to += RECORD_BYTES;
+    extra = extraBits(sum);
+    total = extra + (<u32>stateBits(sum) & 63);
+    let rest = word;
+    let taken = total;
+    if (total > 57) {
+      rest = bitsAt(start, at - extra);
+      taken -= extra;
+    }
+    at -= total;
+    rest >>= 61 - taken;
+    atOffset = nextStateLow(atOffset, rest);
+    rest >>= stateBits(offsetEntry);
+    atMatch = nextStateLow(atMatch, rest);
+    rest >>= stateBits(matchEntry);
+    atLiteral = nextStateLow(atLiteral, rest);
+  } while (to < toEnd);
+  position = at;
+  literalState = atLiteral;
+  offsetState = atOffset;
+  matchState = atMatch;
+  return total - extra;
+}
+
+/** Decodes the next of `left` sequences; returns how many, or 0 if the bits are not theirs. */
+function nextBatch(left: i32): i32 {
+  const count = min(left, BATCH);
+  const surplus = decodeBatch(count);
+  if (count < left) return position >= -1 ? count : 0;
+  // No state follows the last sequence, and no bit.
+  position += surplus;
+  return position == -1 ? count : 0;
+}
+
+/**
  * Decodes and executes `count` (at least 1) sequences, whose bits follow their header.
  * @param frameStart first byte that distances reach
- * @param outEnd end of the room for the block, less than 2^24 bytes from the frame's start
- * @param tooLong status when a sequence does not fit there
+ * @param outEnd end of the room for the block, less than 16 MiB from the frame's start
+ * @param tooLong status when the sequences are in order, but do not fit there
  * @returns 0, or a status; `literalsAt` and `outputAt` are set with 0 only
  */
 export function runSequences(
@@ -259,78 +368,40 @@ export function runSequences(
   outEnd: usize,
   tooLong: i32,
 ): i32 {
-  const start = descriptionEnd;
-  let position = firstBit(start, end);
-  if (position < -1) return ZSTD_INVALID;
-  const tables = scratch(SEQUENCE_TABLES);
-  let bits = bitsAt(start, position);
-  let literalState = firstState(tables + LITERAL_LENGTH_TABLE, literalLengthLog, bits);
-  bits <<= literalLengthLog;
-  let offsetState = firstState(tables + OFFSET_TABLE, offsetLog, bits);
-  bits <<= offsetLog;
-  let matchState = firstState(tables + MATCH_LENGTH_TABLE, matchLengthLog, bits);
-  position -= <i32>(literalLengthLog + offsetLog + matchLengthLog);
+  if (!openBits(end)) return ZSTD_INVALID;
   let r0 = repeat0;
   let r1 = repeat1;
   let r2 = repeat2;
-  if (position < -1) return ZSTD_INVALID;
-
-  while (true) {
-    const literalEntry = load<u64>(literalState);
-    const offsetEntry = load<u64>(offsetState);
-    const matchEntry = load<u64>(matchState);
-    const sum = literalEntry + offsetEntry + matchEntry;
-    // The bits of distances that can be right and of both lengths are at most 57.
-    bits = bitsAt(start, position);
-    let distance = offsetValue(offsetEntry, bits);
-    bits <<= offsetEntry;
-    const matchLength = lengthValue(matchEntry, bits);
-    bits <<= matchEntry;
-    const literalLength = lengthValue(literalEntry, bits);
-    bits <<= literalEntry;
-    position -= <i32>extraBits(sum);
-    if (extraBits(sum) > 31) bits = bitsAt(start, position);
-    count--;
-    if (count != 0) {
-      literalState = nextState(literalEntry, bits);
-      bits <<= stateBits(literalEntry);
-      matchState = nextState(matchEntry, bits);
-      bits <<= stateBits(matchEntry);
-      offsetState = nextState(offsetEntry, bits);
-      position -= <i32>stateBits(sum) & 63;
-    }
-    if (position < -1) return ZSTD_INVALID;
-
-    if (distance > 3) {
-      distance -= 3;
-      r2 = r1;
-      r1 = r0;
+  while (count > 0) {
+    const decoded = nextBatch(count);
+    if (decoded == 0) return ZSTD_INVALID;
+    count -= decoded;
+    const recordsEnd = RECORDS + <usize>decoded * RECORD_BYTES;
+    for (let record: usize = RECORDS; record < recordsEnd; record += RECORD_BYTES) {
+      const literalLength = <usize>load<u32>(record);
+      const matchLength = <usize>load<u32>(record, 4);
+      const value = <usize>load<u32>(record, 8);
+      // Values up to 3 are one of the last three distances; without literals, one of the second, the
+      // third, and the first less 1. Which it is cannot be predicted: no branches.
+      const index = value - <usize>(literalLength != 0);
+      const last = select(r2, r0 - 1, index == 2);
+      const repeated = select(r0, select(r1, last, index == 1), index == 0);
+      r2 = select(r1, r2, index > 1);
+      r1 = select(r0, r1, index != 0);
+      const distance = select(value - 3, repeated, value > 3);
       r0 = distance;
-    } else {
-      // One of the last three; without literals, one of the second, the third and the first less 1.
-      const index = distance - <usize>(literalLength != 0);
-      if (index != 0) {
-        distance = index == 1 ? r1 : index == 2 ? r2 : r0 - 1;
-        if (index != 1) r2 = r1;
-        r1 = r0;
-        r0 = distance;
-      }
-      distance = r0;
-    }
 
-    const matchAt = out + literalLength;
-    // Of distance 0 the predecessor is large.
-    if (distance - 1 >= matchAt - frameStart) return ZSTD_INVALID;
-    if (literalLength + matchLength > outEnd - out) return tooLong;
-    if (literalLength > literalsEnd - literal) return ZSTD_INVALID;
-    copyLiterals(out, literal, literalLength);
-    literal += literalLength;
-    if (matchLength <= 258) copyMatch(matchAt, distance, matchLength);
-    else copyLongMatch(matchAt, distance, matchLength);
-    out = matchAt + matchLength;
-    if (count == 0) break;
+      const matchAt = out + literalLength;
+      // Of distance 0 the predecessor is large.
+      if (distance - 1 >= matchAt - frameStart) return ZSTD_INVALID;
+      if (literalLength > literalsEnd - literal) return ZSTD_INVALID;
+      if (literalLength + matchLength > outEnd - out) return excess(count, tooLong);
+      copyLiterals(out, literal, literalLength);
+      literal += literalLength;
+      copyMatch(matchAt, distance, matchLength);
+      out = matchAt + matchLength;
+    }
   }
-  if (position != -1) return ZSTD_INVALID;
   repeat0 = r0;
   repeat1 = r1;
   repeat2 = r2;
@@ -339,9 +410,12 @@ export function runSequences(
   return 0;
 }
 
-/** The state of a table that the first `log` (also 0) of `bits` choose. */
-// @ts-ignore: decorator
-@inline
-function firstState(table: usize, log: u32, bits: u64): usize {
-  return table + (<usize>leading(bits, log) << 3);
+/** Status for sequences that do not fit, of which `left` are not decoded yet: they may be invalid. */
+function excess(left: i32, tooLong: i32): i32 {
+  while (left > 0) {
+    const decoded = nextBatch(left);
+    if (decoded == 0) return ZSTD_INVALID;
+    left -= decoded;
+  }
+  return tooLong;
 }

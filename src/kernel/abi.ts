@@ -48,3 +48,20 @@ export const INFLATE_TRUNCATED = 3;
 
 export const INFLATE_INPUT_SLACK = 64;
 export const INFLATE_OUTPUT_SLACK = 320;
+
+export const ZSTD_OK = 0;
+/** The frames end before the output is full. */
+export const ZSTD_SHORT = 1;
+/** No zstd frame, or one that breaks a rule of RFC 8878. */
+export const ZSTD_INVALID = 2;
+/** The input ends inside a frame. */
+export const ZSTD_TRUNCATED = 3;
+/** A frame holds more than remains of the output. */
+export const ZSTD_LONG = 4;
+/** The content checksum of a frame is wrong. */
+export const ZSTD_CHECKSUM = 5;
+/** A frame needs a dictionary, or tells no content size and a window above 128 MiB. */
+export const ZSTD_UNSUPPORTED = 6;
+
+/** Length of the memory that `zstd_decompress` works in. */
+export const ZSTD_SCRATCH_BYTES = 151552;

@@ -110,4 +110,20 @@ export interface KernelExports {
    * looked at, so a surplus and a missing end marker are both accepted.
    */
   inflate(src: number, src_length: number, out: number, out_length: number): number;
+
+  /**
+   * Decodes zstd frames (RFC 8878) until `out_length` bytes (at most 16 MiB) are produced, where a
+   * frame must end; what follows it is not looked at. `src` and `out` need the slack that `inflate`
+   * needs, `scratch` is `ZSTD_SCRATCH_BYTES` of memory with the same slack; contents are undefined
+   * afterwards. Skippable frames are stepped over, content checksums verified, window sizes ignored
+   * except that a frame without content size is refused above 128 MiB. No match reaches in front of
+   * its frame. Returns a `ZSTD_*` status; the output is defined only with `ZSTD_OK`.
+   */
+  zstd_decompress(
+    src: number,
+    src_length: number,
+    out: number,
+    out_length: number,
+    scratch: number,
+  ): number;
 }

@@ -2,7 +2,9 @@ import { Qcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
 import { hasPlace, isUnallocated, Plan } from '../image/plan.ts';
 import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
+import type { Storage } from '../storage/storage.ts';
 import { throwIfAborted } from './control.ts';
+import { isSparselyStored } from './sparse-file.ts';
 
 /** One range of the disk and where its bytes come from, as `qemu-img map` describes it. */
 export interface MapEntry {
@@ -13,7 +15,7 @@ export interface MapEntry {
   depth: number;
   /** Whether any file of the chain holds the range. */
   present: boolean;
-  /** Reads as zeros without reading data. */
+  /** Known to read as zeros; with `data`, because the file has a hole there. */
   zero: boolean;
   /** Backed by data in a file. */
   data: boolean;
@@ -57,22 +59,42 @@ export async function* map(image: Image, options: MapOptions = {}): AsyncGenerat
     throw new Qcow2Error('INVALID_ARGUMENT', `map: start ${start} is not within the disk`);
   const plan = new Plan();
   const { layers } = await image.chain();
+  const sparse: boolean[] = [];
+  for (const { layer } of layers) sparse.push(await isSparselyStored(layer, image.kernel));
   let held: MapEntry | undefined;
   for (let at = start; at < end; ) {
     throwIfAborted(options.signal, 'mapping');
     at = await image.map(at, Math.min(end, at + WINDOW_BYTES), plan);
     for (let i = 0; i < plan.count; i++) {
       const entry = describe(plan, i);
-      if (entry.offset !== undefined)
-        entry.file = layers[entry.depth]!.layer.dataStorage.name ?? '';
-      if (held && joins(held, entry)) held.length += entry.length;
-      else {
-        if (held) yield held;
-        held = entry;
+      const { dataStorage } = layers[entry.depth]!.layer;
+      if (entry.offset !== undefined) entry.file = dataStorage.name ?? '';
+      const isSplit = plan.kind[i] === RUN_DATA && sparse[entry.depth];
+      for (const part of isSplit ? await splitAtHoles(entry, dataStorage) : [entry]) {
+        if (held && joins(held, part)) held.length += part.length;
+        else {
+          if (held) yield held;
+          held = part;
+        }
       }
     }
   }
   if (held) yield held;
+}
+
+/** Data whose file has holes: they are known to read as zeros. */
+async function splitAtHoles(entry: MapEntry, storage: Storage): Promise<MapEntry[]> {
+  const offset = entry.offset ?? 0;
+  const length = Math.min(entry.length, storage.size - offset);
+  const extents = (await storage.extents?.(offset, length)) ?? [];
+  const part = (from: number, to: number, zero: boolean): MapEntry => {
+    const start = entry.start + (from - offset);
+    return { ...entry, start, length: to - from, offset: from, zero };
+  };
+  const parts = extents.map((e) => part(e.offset, e.offset + e.length, !e.data));
+  const end = offset + (extents.length === 0 ? 0 : length);
+  if (end < offset + entry.length) parts.push(part(end, offset + entry.length, extents.length > 0));
+  return parts;
 }
 
 function describe(plan: Plan, i: number): MapEntry {
