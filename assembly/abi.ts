@@ -43,3 +43,10 @@ export const ZSTD_CHECKSUM = 5;
 export const ZSTD_UNSUPPORTED = 6;
 
 export const ZSTD_SCRATCH_BYTES = 151552;
+
+export const DEFLATE_FAST = 0;
+export const DEFLATE_DEFAULT = 1;
+export const DEFLATE_BEST = 2;
+
+export const DEFLATE_SCRATCH_BYTES = 208896;
+export const DEFLATE_SLACK = 16;

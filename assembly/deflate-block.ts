@@ -1,12 +1,21 @@
 // One deflate block (RFC 1951, 3.2.3) from the records of the parser: counted, measured in each
 // form, and written in the shortest.
 import { assignCodewords, buildLengths } from './deflate-code';
-import { LONGEST_RUN } from './deflate-parse';
+import {
+  DISTANCE_COUNTS,
+  distanceExtra,
+  DISTANCES,
+  distanceSymbol,
+  increase,
+  LENGTH_BASES,
+  LENGTH_EXTRA,
+  LENGTH_SYMBOLS,
+  LITLEN_COUNTS,
+  LITLENS,
+  word,
+} from './deflate-counts';
+import { LITERALS_ONLY } from './deflate-parse';
 
-// @ts-ignore: decorator
-@inline const LITLENS: u32 = 286;
-// @ts-ignore: decorator
-@inline const DISTANCES: u32 = 30;
 /** Four literals and the 7 bits kept fit in the 64 bits of the buffer. */
 // @ts-ignore: decorator
 @inline const LITLEN_LIMIT: u32 = 14;
@@ -16,11 +25,7 @@ import { LONGEST_RUN } from './deflate-parse';
 @inline const PRECODE_LIMIT: u32 = 7;
 // @ts-ignore: decorator
 @inline const LONGEST_STORED: usize = 65535;
-
-const LITLEN_COUNTS = memory.data(288 << 2, 16);
-const DISTANCE_COUNTS = memory.data(32 << 2, 16);
 const PRECODE_COUNTS = memory.data(20 << 2, 16);
-const LENGTH_COUNTS = memory.data(256 << 2, 16);
 /** Codewords as `length << 24 | bits`; those of lengths 3 to 258 with their extra bits. */
 const LITLEN_CODES = memory.data(288 << 2, 16);
 const DISTANCE_CODES = memory.data(32 << 2, 16);
@@ -32,28 +37,9 @@ const DISTANCE_LENGTHS = memory.data(32, 16);
 const PRECODE_LENGTHS = memory.data(20, 16);
 /** Code lengths packed in runs: precode symbol, then the value of its extra bits. */
 const PACKED = memory.data(320 << 1, 16);
-/** Symbol - 257 of lengths 3 to 258, and base length - 3 and extra bits of each symbol. */
-const LENGTH_SYMBOLS = memory.data(256, 16);
-const LENGTH_BASES = memory.data(32, 16);
-const LENGTH_EXTRA = memory.data(32, 16);
 const PRECODE_ORDER = memory.data<u8>([
   16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ]);
-
-/** Fills the tables of length symbols; runs when the module starts. */
-export function fillLengthSymbols(): void {
-  let length: u32 = 0;
-  for (let symbol: u32 = 0; symbol < 28; symbol++) {
-    const extra: u32 = symbol < 8 ? 0 : (symbol >> 2) - 1;
-    store<u8>(LENGTH_BASES + symbol, length);
-    store<u8>(LENGTH_EXTRA + symbol, extra);
-    memory.fill(LENGTH_SYMBOLS + length, <u8>symbol, min<u32>(1 << extra, 256 - length));
-    length += 1 << extra;
-  }
-  store<u8>(LENGTH_SYMBOLS + 255, 28);
-  store<u8>(LENGTH_BASES + 28, 255);
-  store<u8>(LENGTH_EXTRA + 28, 0);
-}
 
 // The stream being written: its next byte, and up to 7 bits that do not fill one.
 let out: usize = 0;
@@ -89,52 +75,6 @@ function put(value: u32, bits: u32): void {
   out += <usize>(held >> 3);
   buffer >>= held & 56;
   held &= 7;
-}
-
-// @ts-ignore: decorator
-@inline
-function word(table: usize, index: u32): u32 {
-  return load<u32>(table + (<usize>index << 2));
-}
-
-// @ts-ignore: decorator
-@inline
-function increase(table: usize, index: u32, by: u32 = 1): void {
-  const at = table + (<usize>index << 2);
-  store<u32>(at, load<u32>(at) + by);
-}
-
-/** Symbol of a distance - 1; of those from 4 on the two leading bits count. */
-// @ts-ignore: decorator
-@inline
-function distanceSymbol(distance: u32): u32 {
-  const top = 31 - clz<u32>(distance | 1);
-  return distance < 2 ? distance : (top << 1) | ((distance >> (top - 1)) & 1);
-}
-
-// @ts-ignore: decorator
-@inline
-function distanceExtra(symbol: u32): u32 {
-  return symbol < 4 ? 0 : (symbol >> 1) - 1;
-}
-
-/** Counts the symbols of a block. */
-function countSymbols(from: usize, to: usize, records: usize, recordsEnd: usize): void {
-  memory.fill(LITLEN_COUNTS, 0, 288 << 2);
-  memory.fill(DISTANCE_COUNTS, 0, 32 << 2);
-  for (; records < recordsEnd; records += 4) {
-    const record = load<u32>(records);
-    const run = record & LONGEST_RUN;
-    const end = from + run;
-    for (; from < end; from++) increase(LITLEN_COUNTS, load<u8>(from));
-    if (run == LONGEST_RUN) continue;
-    const length = (record >> 12) & 255;
-    increase(LITLEN_COUNTS, 257 + load<u8>(LENGTH_SYMBOLS + length));
-    increase(DISTANCE_COUNTS, distanceSymbol(record >> 20));
-    from += length + 3;
-  }
-  for (; from < to; from++) increase(LITLEN_COUNTS, load<u8>(from));
-  increase(LITLEN_COUNTS, 256);
 }
 
 /** Bits of the block's symbols with codewords of the planned lengths. */
@@ -278,14 +218,15 @@ function fillLengthCodes(): void {
 }
 
 /** Writes the symbols of a block. */
-function writeSymbols(from: usize, to: usize, records: usize, recordsEnd: usize): void {
+function writeSymbols(from: usize, records: usize, recordsEnd: usize): void {
   let at = out;
   let bits = buffer;
   let count = held;
   for (; records < recordsEnd; records += 4) {
     const record = load<u32>(records);
-    let run = record & LONGEST_RUN;
-    const hasMatch = run != LONGEST_RUN;
+    let run = record & LITERALS_ONLY;
+    const hasMatch = run != LITERALS_ONLY;
+    if (!hasMatch) run = record >> 12;
     while (run >= 4) {
       const a = word(LITLEN_CODES, load<u8>(from));
       const b = word(LITLEN_CODES, load<u8>(from, 1));
@@ -339,10 +280,6 @@ function writeSymbols(from: usize, to: usize, records: usize, recordsEnd: usize)
   out = at;
   buffer = bits;
   held = count;
-  for (; from < to; from++) {
-    const code = word(LITLEN_CODES, load<u8>(from));
-    put(code & 0xffff, code >> 24);
-  }
   const end = word(LITLEN_CODES, 256);
   put(end & 0xffff, end >> 24);
 }
@@ -370,7 +307,7 @@ export function writeStored(from: usize, to: usize, isLast: bool): bool {
   return true;
 }
 
-/** Writes `from .. to`, cut into `records`, in the shortest form. False if it does not fit. */
+/** Writes the counted block, cut into `records`, in the shortest form. False if it does not fit. */
 export function writeBlock(
   from: usize,
   to: usize,
@@ -378,7 +315,7 @@ export function writeBlock(
   recordsEnd: usize,
   isLast: bool,
 ): bool {
-  countSymbols(from, to, records, recordsEnd);
+  increase(LITLEN_COUNTS, 256);
   const extra = extraBits();
   const dynamic = planDynamic() + extra;
   const fixed = fixedBits() + extra;
@@ -393,6 +330,6 @@ export function writeBlock(
     writeDynamicHeader();
   }
   fillLengthCodes();
-  writeSymbols(from, to, records, recordsEnd);
+  writeSymbols(from, records, recordsEnd);
   return true;
 }

@@ -1,5 +1,4 @@
-// Match finder of the compressor: hash chains of u16 positions, so that all tables stay in the
-// first-level cache.
+// Match finder of the compressor: hash chains of u16 positions, so that the tables are small.
 //
 // A position is stored modulo 2^16, and a distance is a difference modulo 2^16. Entries of positions
 // long gone can look near: that costs a comparison, and never a wrong match, since every candidate
@@ -10,9 +9,9 @@
 // @ts-ignore: decorator
 @inline export const MAX_MATCH: usize = 258;
 // @ts-ignore: decorator
-@inline const HASH3_BITS: u32 = 12;
+@inline const HASH3_BITS: u32 = 14;
 // @ts-ignore: decorator
-@inline const HASH4_BITS: u32 = 13;
+@inline const HASH4_BITS: u32 = 15;
 // @ts-ignore: decorator
 @inline const HEADS4: usize = 2 << HASH3_BITS;
 // @ts-ignore: decorator
@@ -47,18 +46,28 @@ function chainOf(tables: usize, position: u32): usize {
   return tables + CHAINS + (<usize>(position & (WINDOW - 1)) << 1);
 }
 
-/** Enters the `count` positions from `at` on; 4 bytes from each must be readable. */
+/** Enters the positions `at .. end`, whose 4 bytes must be readable; with `thorough` both hashes. */
 // @ts-ignore: decorator
 @inline
-export function insert(tables: usize, base: usize, at: usize, count: usize): void {
-  const end = at + count;
-  for (; at < end; at++) {
-    const word = load<u32>(at);
-    const position = <u32>(at - base);
-    store<u16>(head3(tables, word), position);
-    const head = head4(tables, word);
-    store<u16>(chainOf(tables, position), load<u16>(head));
-    store<u16>(head, position);
+export function insert(tables: usize, base: usize, at: usize, end: usize, thorough: bool): void {
+  // One loop each: a test inside is not moved out by the compilers.
+  if (thorough) {
+    for (; at < end; at++) {
+      const word = load<u32>(at);
+      const position = <u32>(at - base);
+      store<u16>(head3(tables, word), position);
+      const head = head4(tables, word);
+      store<u16>(chainOf(tables, position), load<u16>(head));
+      store<u16>(head, position);
+    }
+  } else {
+    for (; at < end; at++) {
+      const word = load<u32>(at);
+      const position = <u32>(at - base);
+      const head = head4(tables, word);
+      store<u16>(chainOf(tables, position), load<u16>(head));
+      store<u16>(head, position);
+    }
   }
 }
 
@@ -93,7 +102,7 @@ export function findMatch(
   longest: usize,
   max: usize,
   depth: u32,
-  nice: usize,
+  nice: u32,
 ): u32 {
   const word = load<u32>(at);
   const position = <u32>(at - base);
@@ -124,7 +133,7 @@ export function findMatch(
       if (length > longest) {
         longest = length;
         found = (<u32>length << 16) | distance;
-        if (length >= nice || length == max) break;
+        if (<u32>length >= nice || length == max) break;
         tail = load<u32>(at + longest - 3);
       }
     }

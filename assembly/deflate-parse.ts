@@ -1,49 +1,50 @@
 // Cuts the source into literals and matches.
 //
 // A record (u32) is a run of literals and the match behind it:
-//   bits 0-11    literals; 4095: so many literals and no match
+//   bits 0-11    literals, at most 4094
 //   bits 12-19   length of the match - 3
 //   bits 20-31   distance - 1
+// or, with 4095 in bits 0-11, literals alone: their number in bits 12-31.
 import { findMatch, insert, MAX_MATCH } from './deflate-match';
 
 // @ts-ignore: decorator
-@inline export const LONGEST_RUN: u32 = 4095;
+@inline export const LITERALS_ONLY: u32 = 4095;
+/** Bytes that a search reads: behind `end - SEARCH_BYTES` there are only literals. */
+// @ts-ignore: decorator
+@inline const SEARCH_BYTES: usize = 4;
+/** A match of 3 bytes is not worth a longer distance than this. */
+// @ts-ignore: decorator
+@inline const FAR: u32 = 2048;
+/** From this length on the search for a better match is cut short. */
+// @ts-ignore: decorator
+@inline const GOOD: u32 = 5;
 
 /** Records behind the last one written. */
 export let recordsEnd: usize = 0;
 
-/** Bytes that a search reads at its position, so the last position searched is this far before the end. */
-// @ts-ignore: decorator
-@inline const SEARCH_BYTES: usize = 4;
-
+/** Records `count` literals without a match. */
 // @ts-ignore: decorator
 @inline
-function record(into: usize, run: usize, length: u32, distance: u32): usize {
-  while (run >= LONGEST_RUN) {
-    store<u32>(into, LONGEST_RUN);
-    into += 4;
-    run -= LONGEST_RUN;
-  }
-  store<u32>(into, <u32>run | ((length - 3) << 12) | ((distance - 1) << 20));
+function recordLiterals(into: usize, count: usize): usize {
+  store<u32>(into, LITERALS_ONLY | (<u32>count << 12));
   return into + 4;
 }
 
-/** Whether a match is worth its distance: three literals can be as short. */
-// @ts-ignore: decorator
-@inline
-function isUseful(length: u32, distance: u32): bool {
-  return length > 3 || distance <= FAR3;
+/** Records all of `at .. to` as literals. */
+export function parseLiterals(at: usize, to: usize, into: usize): usize {
+  recordsEnd = recordLiterals(into, to - at);
+  return to;
 }
-// @ts-ignore: decorator
-@inline const FAR3: u32 = 2048;
 
 /**
- * Takes the first match at each position.
- * @param to where the block shall end; the last match may lead behind it
+ * Takes the first match there is, unless the next position has a longer one.
+ * @param to where to stop; the last match may lead behind it
  * @param end end of the source
- * @returns where the block ends
+ * @param lazy longest match for which the next position is searched, too
+ * @param thorough whether the inside of matches is entered for matches of 3 bytes
+ * @returns where the last record ends
  */
-export function parseGreedy(
+export function parse(
   tables: usize,
   base: usize,
   at: usize,
@@ -51,74 +52,47 @@ export function parseGreedy(
   end: usize,
   into: usize,
   depth: u32,
-  nice: usize,
+  nice: u32,
+  lazy: u32,
+  thorough: bool,
 ): usize {
-  const lastSearch = end - SEARCH_BYTES;
   let literals = at;
+  const last = end - SEARCH_BYTES;
   while (at < to) {
-    if (at > lastSearch || end < SEARCH_BYTES) {
-      at = end;
-      break;
-    }
-    const found = findMatch(tables, base, at, 2, min(end - at, MAX_MATCH), depth, nice);
-    const length = found >> 16;
-    const distance = found & 0xffff;
-    if (found == 0 || !isUseful(length, distance)) {
-      at++;
-      continue;
-    }
-    into = record(into, at - literals, length, distance);
-    insert(tables, base, at + 1, length - 1);
-    at += length;
-    literals = at;
-  }
-  recordsEnd = into;
-  return at;
-}
-
-/** Takes a match unless the next position has a better one. */
-export function parseLazy(
-  tables: usize,
-  base: usize,
-  at: usize,
-  to: usize,
-  end: usize,
-  into: usize,
-  depth: u32,
-  nice: usize,
-): usize {
-  const lastSearch = end - SEARCH_BYTES;
-  let literals = at;
-  while (at < to) {
-    if (at > lastSearch) {
+    if (at > last) {
       at = end;
       break;
     }
     let found = findMatch(tables, base, at, 2, min(end - at, MAX_MATCH), depth, nice);
     let length = found >> 16;
-    if (found == 0 || !isUseful(length, found & 0xffff)) {
+    if (length < 3 || (length == 3 && (found & 0xffff) > FAR)) {
       at++;
       continue;
     }
-    // `at` is one behind the start of the match at hand.
-    while (true) {
-      at++;
-      if (length >= <u32>nice || at > lastSearch) {
-        insert(tables, base, at, 1);
-        break;
-      }
-      const less = length >= 8 ? depth >> 2 : depth >> 1;
-      const max = min(end - at, MAX_MATCH);
-      const other = findMatch(tables, base, at, length, max, less, nice);
+    // From here on `at` is one behind the start of the match.
+    at++;
+    let entered: usize = 0;
+    while (length <= lazy && at <= last) {
+      const less = (length >= GOOD ? depth >> 2 : depth >> 1) | 1;
+      const other = findMatch(tables, base, at, length, min(end - at, MAX_MATCH), less, nice);
+      entered = 1;
       if (other == 0) break;
       found = other;
       length = other >> 16;
+      at++;
+      entered = 0;
     }
-    into = record(into, at - 1 - literals, length, found & 0xffff);
-    insert(tables, base, at + 1, length - 2);
-    at += length - 1;
-    literals = at;
+    const run = at - 1 - literals;
+    let record = (((found & 0xffff) - 1) << 20) | ((length - 3) << 12);
+    if (run < LITERALS_ONLY) record |= <u32>run;
+    else into = recordLiterals(into, run);
+    store<u32>(into, record);
+    into += 4;
+    literals = at - 1 + length;
+    insert(tables, base, at + entered, literals, thorough);
+    at = literals;
   }
+  if (at > literals) into = recordLiterals(into, at - literals);
   recordsEnd = into;
   return at;
 }

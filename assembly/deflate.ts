@@ -1,13 +1,64 @@
 // Raw deflate encoding (RFC 1951) with distances up to 4096 (format section 8).
-import { finishStream, fillLengthSymbols, startStream, writeBlock } from './deflate-block';
+//
+// The source is parsed in pieces; a piece joins the block before it unless codes of its own pay.
+import { finishStream, startStream, writeBlock, writeStored } from './deflate-block';
+import {
+  countSymbols,
+  fillLengthSymbols,
+  fillLogarithms,
+  isPieceApart,
+  joinPiece,
+  startBlock,
+} from './deflate-counts';
 import { clearMatchTables, FIRST_POSITION, MATCH_TABLE_BYTES } from './deflate-match';
-import { parseGreedy, parseLazy, recordsEnd } from './deflate-parse';
+import { parse, parseLiterals, recordsEnd } from './deflate-parse';
+import { isNoise } from './deflate-probe';
 
-/** Source bytes of a block. */
+// @ts-ignore: decorator
+@inline const PIECE_BYTES: usize = 8192;
+/** Greatest length of a block, before the piece that goes beyond it. */
 // @ts-ignore: decorator
 @inline const BLOCK_BYTES: usize = 65536;
 
 fillLengthSymbols();
+fillLogarithms();
+
+/** Parses the piece at `at`; where it ends. */
+function parsePiece(tables: usize, src: usize, at: usize, end: usize, into: usize, level: u32): usize {
+  const base = src - FIRST_POSITION;
+  const to = min(at + PIECE_BYTES, end);
+  if (isNoise(src, at, to)) return parseLiterals(at, to, into);
+  if (level == 0) return parse(tables, base, at, to, end, into, 3, 32, 16, false);
+  if (level == 1) return parse(tables, base, at, to, end, into, 12, 64, 32, true);
+  return parse(tables, base, at, to, end, into, 256, 258, 258, true);
+}
+
+/** Parses and writes the source block by block. False if it does not fit. */
+function writeBlocks(src: usize, end: usize, level: u32, scratch: usize): bool {
+  const records = scratch + MATCH_TABLE_BYTES;
+  let into = records;
+  let start = src;
+  let at = src;
+  do {
+    const piece = at;
+    at = parsePiece(scratch, src, piece, end, into, level);
+    countSymbols(piece, into, recordsEnd);
+    if (piece == start) {
+      startBlock();
+    } else if (at - start <= BLOCK_BYTES && !isPieceApart()) {
+      joinPiece();
+    } else {
+      if (!writeBlock(start, piece, records, into, false)) return false;
+      start = piece;
+      startBlock();
+      memory.copy(records, into, recordsEnd - into);
+      into = records + (recordsEnd - into);
+      continue;
+    }
+    into = recordsEnd;
+  } while (at < end);
+  return writeBlock(start, end, records, into, true);
+}
 
 export function deflate(
   src: usize,
@@ -17,25 +68,18 @@ export function deflate(
   level: u32,
   scratch: usize,
 ): i32 {
+  assert(level <= 2);
   const end = src + src_length;
-  const base = src - FIRST_POSITION;
-  const records = scratch + MATCH_TABLE_BYTES;
-  // Words are written whole: what lies behind the output is put back at the end.
+  // The stream is stored in whole words: what lies behind the output is put back at the end.
   const behind = load<u64>(out + out_capacity);
-  clearMatchTables(scratch);
   startStream(out, out_capacity);
-  let at = src;
-  let fits = true;
-  do {
-    const to = min(at + BLOCK_BYTES, end);
-    const from = at;
-    at = level == 0
-      ? parseGreedy(scratch, base, at, to, end, records, 4, 32)
-      : level == 1
-      ? parseLazy(scratch, base, at, to, end, records, 16, 128)
-      : parseLazy(scratch, base, at, to, end, records, 256, 258);
-    fits = writeBlock(from, at, records, recordsEnd, at == end);
-  } while (fits && at < end);
+  let fits: bool;
+  if (isNoise(src, src, end)) {
+    fits = writeStored(src, end, true);
+  } else {
+    clearMatchTables(scratch);
+    fits = writeBlocks(src, end, level, scratch);
+  }
   const length = fits ? <i32>(finishStream() - out) : -1;
   store<u64>(out + out_capacity, behind);
   return length;

@@ -148,6 +148,7 @@ export const VERBS = {
       },
       QUIET,
       FORCE_SHARE,
+      IMAGE_OPTS,
       ALLOW_EXTERNAL,
       OBJECT,
     ],

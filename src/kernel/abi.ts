@@ -65,3 +65,13 @@ export const ZSTD_UNSUPPORTED = 6;
 
 /** Length of the memory that `zstd_decompress` works in. */
 export const ZSTD_SCRATCH_BYTES = 151552;
+
+/** Levels of `deflate`. */
+export const DEFLATE_FAST = 0;
+export const DEFLATE_DEFAULT = 1;
+export const DEFLATE_BEST = 2;
+
+/** Bytes of memory that `deflate` works in. */
+export const DEFLATE_SCRATCH_BYTES = 208896;
+/** Bytes behind the source that `deflate` may read, and behind the output that it puts back. */
+export const DEFLATE_SLACK = 16;

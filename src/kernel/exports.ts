@@ -110,6 +110,24 @@ export interface KernelExports {
    * looked at, so a surplus and a missing end marker are both accepted.
    */
   inflate(src: number, src_length: number, out: number, out_length: number): number;
+  /**
+   * Compresses to raw deflate (RFC 1951), with distances up to 4096 so that a decoder with a window
+   * of 4 KiB reads it. Equal arguments give equal bytes in every build. `src` must have 16 readable
+   * bytes behind it, which do not count, and `out` 16 writable ones, which are as before after the
+   * call. Input, output and scratch must not overlap.
+   * @param out_capacity greatest length of the stream in bytes
+   * @param level `DEFLATE_FAST`, `DEFLATE_DEFAULT` or `DEFLATE_BEST`
+   * @param scratch `DEFLATE_SCRATCH_BYTES` of memory, 16-byte aligned, undefined before and after
+   * @returns length of the stream in bytes, or -1 if it does not fit (`out` is then undefined)
+   */
+  deflate(
+    src: number,
+    src_length: number,
+    out: number,
+    out_capacity: number,
+    level: number,
+    scratch: number,
+  ): number;
 
   /**
    * Decodes zstd frames (RFC 8878) until `out_length` bytes (at most 16 MiB) are produced, where a

@@ -1,5 +1,6 @@
 import { ABI_VERSION } from './abi.ts';
 import type { KernelExports } from './exports.ts';
+import { deflate } from './scalar/deflate.ts';
 import { firstDifference } from './scalar/difference.ts';
 import { inflate } from './scalar/inflate.ts';
 import { decodeL2, l2Rules } from './scalar/l2.ts';
@@ -54,5 +55,7 @@ export function createScalarExports(): KernelExports {
     refcount_scan: (block, order, first, count, zero) =>
       scan(memory, block, order, first, count, zero),
     inflate: (src, srcLength, out, outLength) => inflate(memory.u8, src, srcLength, out, outLength),
+    deflate: (src, srcLength, out, capacity, level) =>
+      deflate(memory.u8, src, srcLength, out, capacity, level),
   };
 }

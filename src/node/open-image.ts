@@ -82,8 +82,15 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   });
 }
 
-/** Opens the files the caller named; if one fails, those before it and `above` are closed. */
-function openNamed(files: NamedFiles, options: FileOptions, above: FileStorage): GivenSources {
+/**
+ * Opens the files the caller named; if one fails, those before it and `above` are closed.
+ * @throws Qcow2Error NOT_FOUND, IO, REFUSED
+ */
+export function openNamed(
+  files: NamedFiles,
+  options: FileOptions,
+  above: FileStorage,
+): GivenSources {
   const { format, dataFile, backingFile } = files;
   const given: GivenSources = {};
   let data: FileStorage | undefined;

@@ -2,6 +2,7 @@ import { Qcow2Error } from '../errors.ts';
 import { findExtension } from '../format/header-extensions.ts';
 import { MAX_CHECK_CLUSTERS } from '../format/limits.ts';
 import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
+import { type GivenSources, givenFiles } from '../image/given-files.ts';
 import { Image } from '../image/image.ts';
 import { readMetadata } from '../image/metadata.ts';
 import type { OutsideResolver } from '../image/open-gate.ts';
@@ -22,9 +23,7 @@ import type { OperationControl } from './control.ts';
 export type { CheckFinding, FindingClass } from './check-findings.ts';
 
 /** How to check. */
-export interface CheckOptions extends OperationControl {
-  /** What the file is. Absent: probed by its first bytes. */
-  format?: 'qcow2' | 'raw';
+export interface CheckOptions extends OperationControl, GivenSources {
   /**
    * Opens backing and data files the image names. Absent: that of the open image, if it is one, or
    * else an image that names a file is refused.
@@ -72,7 +71,7 @@ const DEFAULT_MAX_FINDINGS = 1000;
 /**
  * Checks the metadata of a qcow2 image without changing it or reading guest data. Of an open image
  * only the storage is used: what `Image.open` refuses as truncated can be checked by its storage.
- * Encrypted images need no key. The storage stays open.
+ * Encrypted images need no key. The storage, and files given in place of named ones, stay open.
  * @throws Qcow2Error UNSUPPORTED (structure `image format`: it has no check), those of opening the
  *   image and the files it names, ABORTED, TOO_LARGE and MALFORMED where the check cannot go on
  * @example
@@ -93,7 +92,8 @@ export async function check(
   await requireQcow2(storage, format);
   const metadata = await readMetadata(storage, true);
   const resolver = options.resolver ?? image?.outside.resolver;
-  await requireOutsideFiles(storage, metadata, resolver, image?.outside.given);
+  const given = image?.outside.given ?? givenFiles(options);
+  await requireOutsideFiles(storage, metadata, resolver, given);
   const backend = options.backend ?? image?.kernel.backend;
   // Counters live in the memory of a kernel of their own, which goes when the check ends.
   const kernel = createKernel(backend === undefined ? {} : { backend });

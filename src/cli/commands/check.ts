@@ -1,9 +1,9 @@
 import { isQcow2Error } from '../../errors.ts';
-import { fileResolver } from '../../node/open-image.ts';
+import { fileResolver, openNamed } from '../../node/open-image.ts';
 import { type CheckResult, check } from '../../operations/check.ts';
 import { FileStorage } from '../../storage/file.ts';
 import type { Arguments } from '../arguments.ts';
-import { inputOptions } from '../common-options.ts';
+import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { checkJson, checkText, findingLines } from '../print-check.ts';
 
@@ -20,12 +20,12 @@ const NO_CHECK = 63;
 /** `qcow2 check`: whether an image's metadata are consistent. */
 export async function run(args: Arguments<'check'>, context: Context): Promise<number> {
   const style = args.choice('output', ['human', 'json']);
-  const [path = ''] = args.operands;
-  const { format, allowExternal, sync, share } = inputOptions(args);
+  const input = inputImage(args, args.operands[0] ?? '');
+  const { path, allowExternal, sync, share } = input;
   const storage = new FileStorage(path, { sync, share });
+  const given = openNamed(input, { sync, share }, storage);
   try {
     const resolver = fileResolver(path, allowExternal, { sync, share });
-    const given = format === undefined ? {} : { format };
     const result = await check(storage, { ...given, resolver, maxFindings: MAX_LINES });
     for (const line of findingLines(result)) context.writeError(line);
     if (!args.has('quiet')) {

@@ -1,15 +1,14 @@
 import { Qcow2Error } from '../../errors.ts';
 import { convertFile } from '../../workers/convert-file.ts';
 import { type Arguments, asksForOptionList } from '../arguments.ts';
+import { CACHE_MODES } from '../cache-modes.ts';
 import { inputImage, inputOptions, knownFormat } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { CreateOptionValues, createOptionsHelp } from '../create-options.ts';
-import { parseKeyValues } from '../key-values.ts';
 import { Progress } from '../progress.ts';
 import { parseSize, parseWholeNumber } from '../sizes.ts';
+import { snapshotQuery } from '../snapshot-query.ts';
 
-/** Cache modes of qemu-img. */
-const CACHE_MODES = ['writeback', 'none', 'unsafe', 'directsync', 'writethrough'] as const;
 const MAX_THREADS = 16;
 const MAX_SPARSE_SIZE = 16 * 1024 * 1024;
 
@@ -108,19 +107,6 @@ function threadCount(text: string): number {
   const count = parseWholeNumber(text, 'number of workers');
   if (count >= 1 && count <= MAX_THREADS) return count;
   throw invalid(`invalid number of workers '${text}': 1 to ${MAX_THREADS} are possible`);
-}
-
-/** `snapshot.id=ID,snapshot.name=NAME`, or plainly an id or name. */
-function snapshotQuery(text: string): string | { id?: string; name?: string } {
-  if (!text.startsWith('snapshot.')) return text;
-  const query: { id?: string; name?: string } = {};
-  for (const { key, value } of parseKeyValues(text)) {
-    if (key === 'snapshot.id' && value !== undefined) query.id = value;
-    else if (key === 'snapshot.name' && value !== undefined) query.name = value;
-    else
-      throw invalid(`invalid snapshot '${text}': '${key}' is not snapshot.id= or snapshot.name=`);
-  }
-  return query;
 }
 
 function invalid(message: string): Qcow2Error {
