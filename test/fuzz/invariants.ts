@@ -23,8 +23,8 @@ const BLAMES: readonly Qcow2ErrorCode[] = [
 
 /** Most seconds of processor time for all that is done to one image. */
 const SECONDS = 2;
-/** Most bytes of kernel memory one image takes. */
-const ARENA_BYTES = 24 << 20;
+/** Most bytes of kernel memory an image, its chain and three of its snapshots take. */
+const ARENA_BYTES = 48 << 20;
 /** Guest bytes read at once, and disks up to so many are read whole. */
 const READ_BYTES = 1 << 20;
 export const WHOLE_BYTES = 1 << 20;

@@ -52,27 +52,22 @@ export class Counts {
 
   /** Counts `steps`, which cut the bytes from `from` on. */
   static of(u8: Uint8Array, from: number, steps: readonly Step[]): Counts {
-    const { litlen, distance } = new Counts();
     const counts = new Counts();
     let at = from;
     for (const step of steps) {
-      for (let left = step.run; left > 0; left--) increase(litlen, u8[at++] as number);
+      for (let left = step.run; left > 0; left--) increase(counts.litlen, u8[at++] as number);
       if (step.length === 0) continue;
-      increase(litlen, 257 + (LENGTH_SYMBOLS[step.length - 3] as number));
-      increase(distance, distanceSymbol(step.distance - 1));
+      increase(counts.litlen, 257 + (LENGTH_SYMBOLS[step.length - 3] as number));
+      increase(counts.distance, distanceSymbol(step.distance - 1));
       at += step.length;
     }
-    counts.#add(litlen, distance);
     return counts;
   }
 
-  #add(litlen: readonly number[], distance: readonly number[]): void {
-    litlen.forEach((count, i) => increase(this.litlen, i, count));
-    distance.forEach((count, i) => increase(this.distance, i, count));
-  }
-
+  /** Adds the counts of the piece behind. */
   join(piece: Counts): void {
-    this.#add(piece.litlen, piece.distance);
+    for (const [i, count] of piece.litlen.entries()) increase(this.litlen, i, count);
+    for (const [i, count] of piece.distance.entries()) increase(this.distance, i, count);
   }
 
   /** Whether `piece` is better a block of its own than a part of this one. */
