@@ -150,3 +150,10 @@ export function startBlock(): void {
 export function joinPiece(): void {
   for (let i: u32 = 0; i < COUNTS; i++) increase(LITLEN_COUNTS, i, word(PIECE_LITLENS, i));
 }
+
+/** Longest distance at which a match of 3 bytes is shorter than literals like those of the piece. */
+export function farthestShortMatch(): u32 {
+  let used: u32 = 0;
+  for (let i: u32 = 0; i < 256; i++) used += u32(word(PIECE_LITLENS, i) != 0);
+  return used < 128 ? 512 : 4096;
+}

@@ -12,9 +12,6 @@ import { findMatch, insert, MAX_MATCH } from './deflate-match';
 /** Bytes that a search reads: behind `end - SEARCH_BYTES` there are only literals. */
 // @ts-ignore: decorator
 @inline const SEARCH_BYTES: usize = 4;
-/** A match of 3 bytes is not worth a longer distance than this. */
-// @ts-ignore: decorator
-@inline const FAR: u32 = 2048;
 /** From this length on the search for a better match is cut short. */
 // @ts-ignore: decorator
 @inline const GOOD: u32 = 5;
@@ -42,6 +39,7 @@ export function parseLiterals(at: usize, to: usize, into: usize): usize {
  * @param end end of the source
  * @param lazy longest match for which the next position is searched, too
  * @param thorough whether the inside of matches is entered for matches of 3 bytes
+ * @param far longest distance at which a match of 3 bytes is taken
  * @returns where the last record ends
  */
 export function parse(
@@ -55,6 +53,7 @@ export function parse(
   nice: u32,
   lazy: u32,
   thorough: bool,
+  far: u32,
 ): usize {
   let literals = at;
   const last = end - SEARCH_BYTES;
@@ -65,7 +64,7 @@ export function parse(
     }
     let found = findMatch(tables, base, at, 2, min(end - at, MAX_MATCH), depth, nice);
     let length = found >> 16;
-    if (length < 3 || (length == 3 && (found & 0xffff) > FAR)) {
+    if (length < 3 || (length == 3 && (found & 0xffff) > far)) {
       at++;
       continue;
     }

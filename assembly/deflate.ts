@@ -4,6 +4,7 @@
 import { finishStream, startStream, writeBlock, writeStored } from './deflate-block';
 import {
   countSymbols,
+  farthestShortMatch,
   fillLengthSymbols,
   fillLogarithms,
   isPieceApart,
@@ -24,13 +25,13 @@ fillLengthSymbols();
 fillLogarithms();
 
 /** Parses the piece at `at`; where it ends. */
-function parsePiece(tables: usize, src: usize, at: usize, end: usize, into: usize, level: u32): usize {
+function parsePiece(tables: usize, src: usize, at: usize, end: usize, into: usize, level: u32, far: u32): usize {
   const base = src - FIRST_POSITION;
   const to = min(at + PIECE_BYTES, end);
   if (isNoise(src, at, to)) return parseLiterals(at, to, into);
-  if (level == 0) return parse(tables, base, at, to, end, into, 3, 32, 16, false);
-  if (level == 1) return parse(tables, base, at, to, end, into, 12, 64, 32, true);
-  return parse(tables, base, at, to, end, into, 256, 258, 258, true);
+  if (level == 0) return parse(tables, base, at, to, end, into, 3, 32, 16, false, far);
+  if (level == 1) return parse(tables, base, at, to, end, into, 16, 64, 32, true, far);
+  return parse(tables, base, at, to, end, into, 256, 258, 258, true, far);
 }
 
 /** Parses and writes the source block by block. False if it does not fit. */
@@ -39,10 +40,12 @@ function writeBlocks(src: usize, end: usize, level: u32, scratch: usize): bool {
   let into = records;
   let start = src;
   let at = src;
+  let far: u32 = 2048;
   do {
     const piece = at;
-    at = parsePiece(scratch, src, piece, end, into, level);
+    at = parsePiece(scratch, src, piece, end, into, level, far);
     countSymbols(piece, into, recordsEnd);
+    far = farthestShortMatch();
     if (piece == start) {
       startBlock();
     } else if (at - start <= BLOCK_BYTES && !isPieceApart()) {

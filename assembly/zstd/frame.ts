@@ -62,7 +62,7 @@ export function zstd_decompress(
   out_length: usize,
   scratch: usize,
 ): i32 {
-  assert(SCRATCH_END <= ZSTD_SCRATCH_BYTES && out_length <= 16 << 20);
+  assert(SCRATCH_END <= <usize>ZSTD_SCRATCH_BYTES && out_length <= 16 << 20);
   next = src;
   inputEnd = src + src_length;
   output = out;

@@ -41,6 +41,7 @@ const COMMON: Checks = {
   snapshot: text,
   format: word('raw', 'qcow2'),
   compress: flag,
+  compressionLevel: word('fast', 'default', 'best'),
   create: object,
   allowExternal: folders,
   share: flag,
@@ -77,6 +78,7 @@ interface JobEntry {
   target: string;
   format: 'raw' | 'qcow2';
   compress?: boolean;
+  compressionLevel?: 'fast' | 'default' | 'best';
   create?: NonNullable<BatchJob['create']>;
   allowExternal?: 'any' | string[];
   share?: boolean;
@@ -168,7 +170,8 @@ class JobFileReader {
     for (const key of ['input', 'target', 'format'])
       if (merged[key] === undefined) throw this.invalid(`${place}: key "${key}" is missing`);
     const entry = merged as unknown as JobEntry;
-    const { format, snapshot, compress, create = {}, allowExternal, share } = entry;
+    const { format, snapshot, compress, compressionLevel, create = {} } = entry;
+    const { allowExternal, share } = entry;
     this.#requireConsistent(entry, place);
     return {
       inputs: [entry.input].flat().map((input) => ({
@@ -180,6 +183,7 @@ class JobFileReader {
       create,
       ...(snapshot !== undefined && { snapshot }),
       ...(compress !== undefined && { compress }),
+      ...(compressionLevel !== undefined && { compressionLevel }),
       ...(share !== undefined && { share }),
       allowExternal:
         typeof allowExternal === 'object'

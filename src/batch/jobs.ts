@@ -14,6 +14,7 @@ export type BatchJob = Pick<
   | 'targetFormat'
   | 'create'
   | 'compress'
+  | 'compressionLevel'
 >;
 
 /** What all images of a command line have in common. */

@@ -1,3 +1,4 @@
+import type { DeflateLevel } from '../codecs/deflate.ts';
 import { Qcow2Error } from '../errors.ts';
 import { type KeyValue, parseKeyValues, parseSwitch } from './key-values.ts';
 import { parseSize, parseWholeNumber } from './sizes.ts';
@@ -69,6 +70,13 @@ const CREATE_OPTIONS: readonly CreateOptionSpec[] = [
     shownDefault: 'zlib',
     words: ['zlib', 'zstd'],
   },
+  {
+    key: 'compression_level',
+    type: 'text',
+    formats: QCOW2,
+    help: 'with convert -c to zlib: fast, default or best',
+    words: ['fast', 'default', 'best'],
+  },
   { key: 'size', type: 'size', formats: BOTH, help: 'size of the virtual disk' },
   {
     key: 'compat',
@@ -127,6 +135,12 @@ export class CreateOptionValues {
 
   has(key: string): boolean {
     return this.#values.has(key);
+  }
+
+  /** How hard a conversion compresses; no property of the image. */
+  compressionLevel(): { compressionLevel?: DeflateLevel } {
+    const level = this.#values.get('compression_level');
+    return level === undefined ? {} : { compressionLevel: level as DeflateLevel };
   }
 
   /** The options as the operations take them, without those that were not given. */

@@ -1,27 +1,47 @@
-import { Qcow2Error } from '../errors.ts';
-import { INFLATE_INVALID, INFLATE_OK, INFLATE_SHORT, INFLATE_TRUNCATED } from '../kernel/abi.ts';
+import {
+  DEFLATE_BEST,
+  DEFLATE_DEFAULT,
+  DEFLATE_FAST,
+  DEFLATE_SCRATCH_BYTES,
+  INFLATE_INVALID,
+  INFLATE_OK,
+  INFLATE_SHORT,
+  INFLATE_TRUNCATED,
+} from '../kernel/abi.ts';
 import type { Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { badStream } from './bad-stream.ts';
 import type { Codec } from './codec.ts';
-import type { HostZlib } from './host-zlib.ts';
 
-/** QEMU's parameters: a 4 KiB window, zlib's default level, the largest hash table. */
-const DEFLATE_OPTIONS = { windowBits: 12, level: 6, memLevel: 9 } as const;
+/** How much time to spend on compressing. */
+export type DeflateLevel = 'fast' | 'default' | 'best';
+
+const LEVELS: Readonly<Record<DeflateLevel, number>> = {
+  fast: DEFLATE_FAST,
+  default: DEFLATE_DEFAULT,
+  best: DEFLATE_BEST,
+};
+
+export interface DeflateOptions {
+  /** Takes the memory that `compress` works in at once; else its first call may grow the memory. */
+  readonly compress?: boolean;
+  readonly level?: DeflateLevel;
+}
 
 /** Compression type 0: raw deflate (RFC 1951) without header or checksum (format section 8). */
 export class DeflateCodec implements Codec {
   readonly type = 0;
   readonly name = 'zlib';
   readonly #kernel: Kernel;
-  readonly #zlib: HostZlib | undefined;
+  readonly #level: number;
   #inputScratch: Region | undefined;
   #outputScratch: Region | undefined;
+  #compressScratch: Region | undefined;
 
-  /** @param zlib what `hostZlib` found; without it `compress` is UNSUPPORTED */
-  constructor(kernel: Kernel, zlib: HostZlib | undefined) {
+  constructor(kernel: Kernel, options: DeflateOptions = {}) {
     this.#kernel = kernel;
-    this.#zlib = zlib;
+    this.#level = LEVELS[options.level ?? 'default'];
+    if (options.compress) this.#compressScratch = kernel.arena.allocate(DEFLATE_SCRATCH_BYTES);
   }
 
   /**
@@ -56,20 +76,33 @@ export class DeflateCodec implements Codec {
   }
 
   /**
-   * Compresses with a 4 KiB window, which every reader takes.
-   * @throws Qcow2Error UNSUPPORTED: the host has no node:zlib
+   * Compresses with distances of at most 4 KiB, which every reader takes. Without copies if both
+   * views lie in kernel memory; what lies behind them stays as it is. Like `decompress`, may grow
+   * the memory when it takes regions of its own.
    */
   compress(input: Uint8Array, output: Uint8Array): number {
-    if (this.#zlib === undefined) {
-      throw new Qcow2Error(
-        'UNSUPPORTED',
-        'compressing with zlib needs node:zlib, which this host does not have: write the image uncompressed, or with compression type zstd',
-      );
+    const { arena, exports } = this.#kernel;
+    const direct = arena.contains(output);
+    let source = arena.contains(input) ? arena.pointer(input) : -1;
+    let target = direct ? arena.pointer(output) : -1;
+    const { length } = input;
+    // Stored blocks add 6 bytes to at least 8 KiB: no stream is longer than this.
+    const capacity = Math.min(output.length, length + (length >> 8) + 64);
+    this.#compressScratch ??= arena.allocate(DEFLATE_SCRATCH_BYTES);
+    if (source < 0) {
+      const region = this.#fit(this.#inputScratch, length);
+      this.#inputScratch = region;
+      region.bytes.set(input);
+      source = region.ptr;
     }
-    const stream = this.#zlib.deflateRawSync(input, DEFLATE_OPTIONS);
-    if (stream.length > output.length) return -1;
-    output.set(stream);
-    return stream.length;
+    if (target < 0) {
+      this.#outputScratch = this.#fit(this.#outputScratch, capacity);
+      target = this.#outputScratch.ptr;
+    }
+    const scratch = this.#compressScratch.ptr;
+    const written = exports.deflate(source, length, target, capacity, this.#level, scratch);
+    if (!direct && written > 0) output.set(arena.u8.subarray(target, target + written));
+    return written;
   }
 
   /** `region` if it has `length` bytes, else a larger one in its place. */

@@ -3,9 +3,7 @@ type ZlibFunction = (input: Uint8Array, options: Readonly<Record<string, unknown
 
 /** The part of node:zlib the codecs use. Node has zstd from 22.15 on. */
 export interface HostZlib {
-  readonly deflateRawSync: ZlibFunction;
   readonly zstdCompressSync?: ZlibFunction;
-  readonly zstdDecompressSync?: ZlibFunction;
   readonly constants: Readonly<Record<string, number>>;
 }
 

@@ -1,24 +1,35 @@
 import { Qcow2Error } from '../errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Codec } from './codec.ts';
-import { DeflateCodec } from './deflate.ts';
+import { DeflateCodec, type DeflateLevel } from './deflate.ts';
 import { hostZlib } from './host-zlib.ts';
 import { ZstdCodec } from './zstd.ts';
-import { loadZstdBackend, type ZstdBackend } from './zstd-backend.ts';
+import { loadZstdCompressor, type ZstdCompressor } from './zstd-compressor.ts';
 
-let zstdBackend: Promise<ZstdBackend> | undefined;
+let zstdCompressor: Promise<ZstdCompressor> | undefined;
+
+export interface CodecOptions {
+  /** Whether `compress` will be called, for which zstd needs Node 22.15 or the optional package. */
+  readonly compress?: boolean;
+  /** Of deflate; zstd has one level. */
+  readonly level?: DeflateLevel;
+}
 
 /**
  * The codec for a value of the header's compression_type (format section 3). A codec belongs to
- * one kernel and, like it, to one thread.
- * @throws Qcow2Error UNSUPPORTED: unknown type, or zstd on a host that has none
+ * one kernel and, like it, to one thread. Making it may grow the kernel's memory.
+ * @throws Qcow2Error UNSUPPORTED: unknown type, or the host cannot compress to it
  */
-export async function loadCodec(type: number, kernel: Kernel): Promise<Codec> {
+export async function loadCodec(
+  type: number,
+  kernel: Kernel,
+  options: CodecOptions = {},
+): Promise<Codec> {
   switch (type) {
     case 0:
-      return new DeflateCodec(kernel, hostZlib());
+      return new DeflateCodec(kernel, options);
     case 1:
-      return new ZstdCodec(await sharedZstdBackend());
+      return new ZstdCodec(kernel, options.compress ? await sharedZstdCompressor() : undefined);
     default:
       throw new Qcow2Error(
         'UNSUPPORTED',
@@ -28,11 +39,13 @@ export async function loadCodec(type: number, kernel: Kernel): Promise<Codec> {
   }
 }
 
-/** One backend for the program: the library behind it may be started only once. */
-function sharedZstdBackend(): Promise<ZstdBackend> {
-  zstdBackend ??= loadZstdBackend(hostZlib(), () => import('@bokuweb/zstd-wasm')).catch((error) => {
-    zstdBackend = undefined;
-    throw error;
-  });
-  return zstdBackend;
+/** One for the program: the library behind it may be started only once. */
+function sharedZstdCompressor(): Promise<ZstdCompressor> {
+  zstdCompressor ??= loadZstdCompressor(hostZlib(), () => import('@bokuweb/zstd-wasm')).catch(
+    (error) => {
+      zstdCompressor = undefined;
+      throw error;
+    },
+  );
+  return zstdCompressor;
 }

@@ -64,8 +64,7 @@ export class Image {
   readonly virtualSize: number;
   /** What a qcow2 file says of itself; undefined for raw. */
   readonly metadata: Metadata | undefined;
-  /** What decodes its tables. */
-  readonly kernel: Kernel;
+  #kernel: Kernel | undefined;
   readonly #given: GivenFiles;
   readonly #resolver: OutsideResolver | undefined;
   readonly #snapshot: Snapshot | undefined;
@@ -83,7 +82,7 @@ export class Image {
     this.storage = storage;
     this.metadata = metadata;
     this.format = metadata ? 'qcow2' : 'raw';
-    this.kernel = options.kernel ?? createKernel();
+    this.#kernel = options.kernel;
     this.#given = given;
     this.#resolver = options.resolver;
     this.#snapshot = snapshot;
@@ -114,8 +113,9 @@ export class Image {
    */
   static async open(source: ImageSource, options: OpenOptions = {}): Promise<Image> {
     const storage = storageOf(source);
-    const given = givenFiles(options);
+    let given: GivenFiles = {};
     try {
+      given = givenFiles(options);
       const format = given.format ?? (await probe(storage));
       const metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
       const snapshot =
@@ -136,6 +136,12 @@ export class Image {
    */
   get outside(): { given: GivenFiles; resolver: OutsideResolver | undefined } {
     return { given: this.#given, resolver: this.#resolver };
+  }
+
+  /** What maps and decodes; made when it is first needed. */
+  get kernel(): Kernel {
+    this.#kernel ??= createKernel();
+    return this.#kernel;
   }
 
   /**

@@ -132,7 +132,7 @@ export interface KernelExports {
   /**
    * Decodes zstd frames (RFC 8878) until `out_length` bytes (at most 16 MiB) are produced, where a
    * frame must end; what follows it is not looked at. `src` and `out` need the slack that `inflate`
-   * needs, `scratch` is `ZSTD_SCRATCH_BYTES` of memory with the same slack; contents are undefined
+   * needs, `scratch` is `ZSTD_SCRATCH_BYTES` of memory; the contents of all three are undefined
    * afterwards. Skippable frames are stepped over, content checksums verified, window sizes ignored
    * except that a frame without content size is refused above 128 MiB. No match reaches in front of
    * its frame. Returns a `ZSTD_*` status; the output is defined only with `ZSTD_OK`.

@@ -7,9 +7,11 @@ import { WASM_SCALAR, WASM_SIMD } from './wasm.generated.ts';
 /** Who does the work: WebAssembly with or without SIMD, or TypeScript. */
 export type KernelBackend = 'wasm-simd' | 'wasm' | 'js';
 
-/** Bytes and compiled modules, once per realm. */
+/** Bytes and modules, once per realm. */
 const decoded = new Map<KernelBackend, Uint8Array<ArrayBuffer>>();
 const compiled = new Map<KernelBackend, WebAssembly.Module>();
+/** What `init` was given: of the backend `wasm-simd`. */
+let given: WebAssembly.Module | undefined;
 
 function wasmBytes(backend: 'wasm-simd' | 'wasm'): Uint8Array<ArrayBuffer> {
   let bytes = decoded.get(backend);
@@ -36,22 +38,26 @@ function wasmBytes(backend: 'wasm-simd' | 'wasm'): Uint8Array<ArrayBuffer> {
  */
 export function init(module: WebAssembly.Module): void {
   instantiate(module);
-  compiled.set('wasm-simd', module);
+  given = module;
 }
 
 /** Whether this engine can, and this host lets it, run a backend. */
 export function isSupported(backend: KernelBackend): boolean {
-  if (backend === 'js') return true;
-  if (typeof WebAssembly !== 'object') return false;
-  if (compiled.has(backend)) return true;
-  if (!WebAssembly.validate(wasmBytes(backend))) return false;
+  return backend === 'js' || moduleOf(backend) !== undefined;
+}
+
+function moduleOf(backend: 'wasm-simd' | 'wasm'): WebAssembly.Module | undefined {
+  if (backend === 'wasm-simd' && given !== undefined) return given;
+  if (typeof WebAssembly !== 'object' || !WebAssembly.validate(wasmBytes(backend)))
+    return undefined;
+  let module = compiled.get(backend);
   try {
-    compiled.set(backend, new WebAssembly.Module(wasmBytes(backend)));
-    return true;
+    module ??= new WebAssembly.Module(wasmBytes(backend));
+    compiled.set(backend, module);
   } catch {
-    // A content security policy without 'wasm-unsafe-eval', for example.
-    return false;
+    // Not allowed: by a content security policy without 'wasm-unsafe-eval', for example.
   }
+  return module;
 }
 
 /** The fastest backend this engine can run. */
@@ -83,12 +89,11 @@ export function instantiate(module: WebAssembly.Module): KernelExports {
  */
 export function loadExports(backend: KernelBackend): KernelExports {
   if (backend === 'js') return createScalarExports();
-  if (!isSupported(backend)) {
-    throw new Qcow2Error(
-      'UNSUPPORTED',
-      `this engine cannot run the kernel backend ${backend}: leave the choice to createKernel or use js`,
-      { value: backend },
-    );
-  }
-  return instantiate(compiled.get(backend)!);
+  const module = moduleOf(backend);
+  if (module !== undefined) return instantiate(module);
+  throw new Qcow2Error(
+    'UNSUPPORTED',
+    `this engine cannot run the kernel backend ${backend}: leave the choice to createKernel or use js`,
+    { value: backend },
+  );
 }

@@ -8,6 +8,7 @@ import { ScalarMemory } from './scalar/memory.ts';
 import { add, compare, fill, pack, scan, unpack } from './scalar/refcount.ts';
 import { decodeExtendedL2 } from './scalar/subcluster.ts';
 import { nonzeroBitmap, zeroRange } from './scalar/zero.ts';
+import { zstdDecompress } from './scalar/zstd.ts';
 
 /**
  * The kernel's functions in plain TypeScript, over memory of their own: the fallback where there is
@@ -57,5 +58,7 @@ export function createScalarExports(): KernelExports {
     inflate: (src, srcLength, out, outLength) => inflate(memory.u8, src, srcLength, out, outLength),
     deflate: (src, srcLength, out, capacity, level) =>
       deflate(memory.u8, src, srcLength, out, capacity, level),
+    zstd_decompress: (src, srcLength, out, outLength) =>
+      zstdDecompress(memory.u8, src, srcLength, out, outLength),
   };
 }

@@ -1,3 +1,4 @@
+import type { DeflateLevel } from '../codecs/deflate.ts';
 import { loadCodec } from '../codecs/load.ts';
 import { Qcow2Error } from '../errors.ts';
 import { Image } from '../image/image.ts';
@@ -29,6 +30,8 @@ export interface ConvertOptions extends OperationControl {
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
   /** Compress every cluster that shrinks. */
   compress?: boolean;
+  /** How hard deflate tries; zstd has one level. Default `default`. */
+  compressionLevel?: DeflateLevel;
   /** Zero runs of at least so many bytes become holes (raw targets). 0: store all zeros. Default 4096. */
   sparseSize?: number;
   /**
@@ -59,6 +62,7 @@ export interface ConvertStepOptions {
         format: 'qcow2';
         writer: Qcow2WriterOptions;
         compressionType: number | null;
+        compressionLevel: DeflateLevel;
         /** What the source leaves to its backing file is left to the target's. */
         leavesToBacking: boolean;
       };
@@ -105,8 +109,11 @@ export class ConvertStep {
       const writer = new RawWriter(storage, size, kernel, chunkBytes, minimumHole);
       return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, options);
     }
-    const { compressionType } = target;
-    const codec = compressionType === null ? undefined : await loadCodec(compressionType, kernel);
+    const { compressionType, compressionLevel: level } = target;
+    const codec =
+      compressionType === null
+        ? undefined
+        : await loadCodec(compressionType, kernel, { compress: true, level });
     const writer = new Qcow2Writer(
       storage,
       dataStorage,
@@ -286,10 +293,14 @@ async function prepareTarget(
   };
   if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage);
   const compressionType = options.compress ? layout.header.compressionType : null;
+  const { compressionLevel = 'default' } = options;
   const leavesToBacking = hasBacking && options.copyBacking !== true;
   const which = dense || (hasBacking && !leavesToBacking) ? 'all' : hasBacking ? 'overlay' : 'data';
   return {
-    step: { chunkBytes, target: { format: 'qcow2', writer, compressionType, leavesToBacking } },
+    step: {
+      chunkBytes,
+      target: { format: 'qcow2', writer, compressionType, compressionLevel, leavesToBacking },
+    },
     which,
     file,
   };

@@ -1,5 +1,6 @@
 import * as os from 'node:os';
 import * as path from 'node:path';
+import type { DeflateLevel } from '../codecs/deflate.ts';
 import { Qcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
@@ -23,6 +24,8 @@ export interface ConvertFileOptions extends InputFiles, OperationControl {
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
   compress?: boolean;
+  /** How hard deflate tries; zstd has one level. Default `default`. */
+  compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
   /** Worker threads; default one per core. 1 stays on the calling thread. */

@@ -53,6 +53,7 @@ interface Examined {
   info: object;
   map: { file?: string }[];
   check: object;
+  measure: object;
   raw: string;
   qcow2: string;
   compressed: string;
@@ -68,9 +69,12 @@ async function cli(dir: string, ...args: string[]): Promise<string> {
 async function expected({ recipe, snapshot }: BrowserImage): Promise<Partial<Examined>> {
   const dir = folderOf(recipe, folder);
   const of = snapshot === undefined ? [] : ['-l', snapshot];
-  await cli(dir, 'convert', ...of, '-O', 'raw', recipe.image, 'out.raw');
-  await cli(dir, 'convert', ...of, '-O', 'qcow2', recipe.image, 'out.qcow2');
-  await cli(dir, 'convert', ...of, '-c', '-O', 'qcow2', recipe.image, 'out-c.qcow2');
+  const convert = (...to: string[]) => cli(dir, 'convert', ...of, ...to);
+  await Promise.all([
+    convert('-O', 'raw', recipe.image, 'out.raw'),
+    convert('-O', 'qcow2', recipe.image, 'out.qcow2'),
+    convert('-c', '-O', 'qcow2', recipe.image, 'out-c.qcow2'),
+  ]);
   return {
     raw: sha256File(join(dir, 'out.raw')),
     qcow2: sha256File(join(dir, 'out.qcow2')),
@@ -80,32 +84,29 @@ async function expected({ recipe, snapshot }: BrowserImage): Promise<Partial<Exa
 
 /** What the same calls give in Node, over files. */
 async function inNode({ recipe, snapshot }: BrowserImage): Promise<Partial<Examined>> {
-  const { openImage, info, map, check } = await import(join(root, 'dist/node.js'));
+  const { openImage, info, map, check, measure } = await import(join(root, 'dist/node.js'));
   const path = join(folderOf(recipe, folder), recipe.image);
   const image = await openImage(path, snapshot === undefined ? {} : { snapshot });
   const entries = [];
   for await (const entry of map(image)) entries.push(entry);
-  const result = { info: await info(image), map: entries, check: await check(image) };
+  const result = {
+    info: await info(image),
+    map: entries,
+    check: await check(image),
+    measure: await measure(image, { format: 'qcow2' }),
+  };
   await image.close();
   return result;
 }
 
 /** Names, and what only a file system knows, differ between a page and a file. */
-function comparable({ info, map, check }: Partial<Examined>) {
-  const {
-    filename: _,
-    actualSize: __,
-    fullBackingFilename: ___,
-    ...facts
-  } = info as {
-    filename: string;
-    actualSize?: number;
-    fullBackingFilename?: string;
-  };
+function comparable({ info, map, ...others }: Partial<Examined>) {
+  const own = { filename: '', actualSize: 0, fullBackingFilename: '' };
   return {
-    facts,
+    info: { ...info, ...own },
     map: map?.map(({ file, ...entry }) => ({ ...entry, inFile: file !== undefined })),
-    check,
+    check: others.check,
+    measure: others.measure,
   };
 }
 

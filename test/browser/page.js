@@ -31,12 +31,16 @@ async function openOptions(request) {
   return options;
 }
 
+/** Digest of what an image is converted to, once that has been found to be the same disk. */
 async function converted(image, options) {
   const target = new qcow2.MemoryStorage();
   const progress = [];
   const onProgress = (done, total) => progress.push(done / total);
   await qcow2.convert(image, target, { ...options, onProgress });
   if (progress.at(-1) !== 1) throw new Error(`progress ended at ${progress.at(-1)}`);
+  const copy = await qcow2.Image.open(target.bytes, { format: options.format });
+  const { identical } = await qcow2.compare(image, copy);
+  if (!identical) throw new Error(`${options.format} reads otherwise than its source`);
   return sha256(target.bytes);
 }
 
@@ -56,6 +60,7 @@ export async function examine(request) {
       info: await qcow2.info(image),
       map: await all(qcow2.map(image)),
       check: await qcow2.check(image),
+      measure: await qcow2.measure(image, { format: 'qcow2' }),
       raw: await converted(image, { format: 'raw' }),
       qcow2: await converted(image, { format: 'qcow2' }),
       compressed: await converted(image, { format: 'qcow2', compress: true }),

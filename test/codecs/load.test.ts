@@ -10,7 +10,10 @@ describe('loadCodec', () => {
     [0, 'zlib'],
     [1, 'zstd'],
   ] as const)('type %i is %s', async (type, name) => {
-    const [codec, another] = await Promise.all([loadCodec(type, kernel), loadCodec(type, kernel)]);
+    const [codec, another] = await Promise.all([
+      loadCodec(type, kernel, { compress: true }),
+      loadCodec(type, kernel),
+    ]);
     expect(codec).toMatchObject({ type, name });
     const plain = makeContent('text', 65536);
     const stream = new Uint8Array(65535);

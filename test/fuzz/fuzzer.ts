@@ -43,7 +43,11 @@ export async function fuzz(
   for (let run = firstRun; run < firstRun + runs; run++) {
     const mutant = mutantOf(subjects, seed, run);
     try {
-      const outcome = await examine(mutant, { again: again(run) });
+      const outcome = await examine(mutant, {
+        again: again(run),
+        check: run % 32 === 3,
+        convert: run % 32 === 1,
+      });
       const end = 'code' in outcome ? outcome.code : 'read';
       counts.set(end, (counts.get(end) ?? 0) + 1);
     } catch (error) {

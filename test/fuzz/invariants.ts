@@ -2,6 +2,8 @@ import { isQcow2Error, type Qcow2ErrorCode } from '../../src/errors.ts';
 import { Image, type OpenOptions } from '../../src/image/image.ts';
 import type { OutsideResolver } from '../../src/image/open-gate.ts';
 import { createKernel, type Kernel, type KernelBackend } from '../../src/kernel/kernel.ts';
+import { check } from '../../src/operations/check.ts';
+import { convert } from '../../src/operations/convert.ts';
 import { backingChainInfo, info } from '../../src/operations/info.ts';
 import { map } from '../../src/operations/map.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
@@ -20,6 +22,9 @@ const BLAMES: readonly Qcow2ErrorCode[] = [
   'REFUSED',
   'EXTERNAL_REFUSED',
 ];
+
+/** What is no concern of a check. */
+const CHECK_DOES_NOT_SEE: readonly Qcow2ErrorCode[] = ['NEED_KEY', 'EXTERNAL_REFUSED'];
 
 /** Most seconds of processor time for all that is done to one image. */
 const SECONDS = 2;
@@ -79,6 +84,10 @@ export type Outcome =
 export interface Effort {
   /** Read it again with another kernel and in other pieces. */
   readonly again?: KernelBackend | undefined;
+  /** Check it too. */
+  readonly check?: boolean;
+  /** Convert it, and read the copy. */
+  readonly convert?: boolean;
 }
 
 /**
@@ -113,6 +122,8 @@ async function examineOnce(mutant: Mutant, effort: Effort): Promise<Outcome> {
   const grown = kernel.arena.u8.length - arena;
   if (grown > ARENA_BYTES) throw new Error(`the arena grew by ${grown} bytes`);
   if (effort.again !== undefined) await readAgain(mutant, effort.again, outcome);
+  if (effort.check) await checkAll(mutant);
+  if (effort.convert && 'bytes' in outcome && outcome.whole) await convertAll(mutant, outcome);
   return outcome;
 }
 
@@ -201,13 +212,18 @@ async function readDisk(image: Image, piece = READ_BYTES): Promise<Outcome> {
   return failure ?? { bytes, whole: size <= WHOLE_BYTES };
 }
 
-async function readAnew(mutant: Mutant, kernel: Kernel, piece?: number): Promise<Outcome> {
+async function readAnew(
+  mutant: Mutant,
+  kernel: Kernel,
+  piece?: number,
+  format?: 'qcow2' | 'raw',
+): Promise<Outcome> {
   let outcome: Outcome | undefined;
-  const failure = await attempt(() =>
-    withImage(mutant, kernel, async (image) => {
-      outcome = await readDisk(image, piece);
-    }),
-  );
+  const read = async (image: Image): Promise<void> => {
+    outcome = await readDisk(image, piece);
+  };
+  const options = format === undefined ? {} : { format };
+  const failure = await attempt(() => withImage(mutant, kernel, read, options));
   return outcome ?? failure ?? unreachable();
 }
 
@@ -218,6 +234,35 @@ async function readAgain(mutant: Mutant, backend: KernelBackend, first: Outcome)
   if (!('bytes' in first)) return;
   const third = await readAnew(mutant, KERNELS['wasm-simd'].next(), 12_345);
   requireSame(first, third, 'small pieces');
+}
+
+/** Where a check finds nothing wrong, the map of the image's own file does not fail. */
+async function checkAll(mutant: Mutant): Promise<void> {
+  let isSound = false;
+  await attempt(async () => {
+    const storage = new GuardedStorage(mutant.bytes, 'image');
+    const found = await check(storage, { resolver: resolverOf(mutant) });
+    isSound = found.corruptions + found.checkErrors + found.refusals === 0;
+    JSON.stringify(found);
+  });
+  if (!isSound || mutant.files.size > 0) return;
+  const failure = await attempt(() => withImage(mutant, KERNELS.wasm.next(), mapAll));
+  if (failure && 'code' in failure && !CHECK_DOES_NOT_SEE.includes(failure.code)) {
+    throw new Error(`check finds nothing, map says ${failure.message}`);
+  }
+}
+
+/** A copy in either format reads as the image does. */
+async function convertAll(mutant: Mutant, first: Outcome): Promise<void> {
+  const kernel = KERNELS['wasm-simd'].next();
+  for (const format of ['raw', 'qcow2'] as const) {
+    const storage = new GuardedStorage(new Uint8Array(0), 'copy');
+    const options = { format, compress: format === 'qcow2', create: { clusterSize: 4096 } };
+    await withImage(mutant, kernel, (image) => convert([image], { storage }, options));
+    const copy = { bytes: storage.bytes, files: new Map(), description: 'a copy' };
+    const read = await readAnew(copy, kernel, undefined, format);
+    requireSame(first, read, `converted to ${format}`);
+  }
 }
 
 function requireSame(first: Outcome, second: Outcome, what: string): void {

@@ -43,6 +43,7 @@ export async function runFixture(fixture: Fixture): Promise<void> {
           await useCommand(world, verb, message, image.guest);
         });
       }
+      await inTime('the chain', () => describeChain(world));
     } finally {
       opened.stop();
     }
@@ -163,6 +164,14 @@ async function useCommand(
   const left = fs.readdirSync(world.folder).filter((file) => file.includes('partial'));
   expect(left, 'files left behind').toEqual([]);
   fs.rmSync(target, { force: true });
+}
+
+/** `info` of the whole chain: whatever it finds, it says so in good order. */
+async function describeChain(world: World): Promise<void> {
+  const { status, stdout, stderr } = await qcow2('info', '--backing-chain', world.path(NAME));
+  requirePrintable(stdout);
+  expect(stderr).toMatch(status === 0 ? /^$/ : /^qcow2: [^\n]*\n$/);
+  expect(stderr).not.toContain('internal error');
 }
 
 function readStart(file: string): Uint8Array {

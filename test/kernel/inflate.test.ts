@@ -284,6 +284,29 @@ test('mutated streams: no trap, the same everywhere, and as zlib decodes them', 
   expect(decoded).toBeGreaterThan(100);
 });
 
+test('10,000 mutants of short streams: no trap, the same everywhere', () => {
+  const streams = corpus().flatMap((data) =>
+    [{}, { level: 1 }, { strategy: constants.Z_FIXED }].map((options) =>
+      deflateRawSync(data.subarray(100, 500), options),
+    ),
+  );
+  const next = random(1);
+  const seen = new Map<number, number>();
+  for (let round = 0; round < 10_000; round++) {
+    const stream = Buffer.from(streams[next() % streams.length] as Buffer);
+    for (let changes = 1 + (next() % 3); changes > 0; changes--) {
+      // Headers of blocks, at the start, hold most of what can be wrong.
+      const place = next() % (next() % 2 === 0 ? Math.min(80, stream.length) : stream.length);
+      stream[place] = (stream[place] as number) ^ (1 << (next() % 8));
+    }
+    const status = expectAgreement(stream, 380 + (next() % 60), next() & 255);
+    seen.set(status, (seen.get(status) ?? 0) + 1);
+  }
+  for (const status of [INFLATE_OK, INFLATE_SHORT, INFLATE_INVALID, INFLATE_TRUNCATED]) {
+    expect(seen.get(status)).toBeGreaterThan(100);
+  }
+});
+
 test('random bytes, and random blocks behind a valid header', () => {
   const bytes = fc.uint8Array({ maxLength: 300 });
   fc.assert(
@@ -317,6 +340,17 @@ test('random complete codes, to 15 bits', () => {
     { numRuns: 150 },
   );
 });
+
+/** A generator of 31-bit numbers that depends on its seed alone. */
+function random(seed: number): () => number {
+  let state = seed | 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state >>> 1;
+  };
+}
 
 /** Lengths of a complete code over some of `count` symbols, `needed` among them. */
 function splitCode(count: number, next: () => number, needed: number): number[] {

@@ -87,7 +87,17 @@ function jobsFromArguments(args: Arguments<'batch'>): BatchJob[] {
   const values = new CreateOptionValues(targetFormat, args.values('options'));
   if (values.has('size')) throw invalid('-o size makes no sense here: each image keeps its size');
   const create = values.settings();
-  const common = { directory, targetFormat, compress, inputFormat, allowExternal, share, create };
+  const level = values.compressionLevel();
+  const common = {
+    directory,
+    targetFormat,
+    compress,
+    inputFormat,
+    allowExternal,
+    share,
+    create,
+    ...level,
+  };
   return jobsFromInputs(args.operands, common);
 }
 

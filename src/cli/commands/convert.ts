@@ -41,7 +41,8 @@ export async function run(args: Arguments<'convert'>, context: Context): Promise
 
 function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
   const { allowExternal, share } = inputOptions(args);
-  const { size: _, ...create } = targetOptions(args, format).settings();
+  const values = targetOptions(args, format);
+  const { size: _, ...create } = values.settings();
   if (create.backingFile !== undefined && args.operands.length > 2)
     throw invalid('a backing file of the target makes no sense with several inputs');
   const snapshot = args.value('snapshot');
@@ -53,6 +54,7 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     targetFormat: format,
     create,
     compress: args.has('compress'),
+    ...values.compressionLevel(),
     noCreate: args.has('no-create'),
     targetIsZero: args.has('target-is-zero'),
     allowExternal,

@@ -70,6 +70,11 @@ export class Counts {
     for (const [i, count] of piece.distance.entries()) increase(this.distance, i, count);
   }
 
+  /** Longest distance at which a match of 3 bytes is shorter than literals like these. */
+  farthestShortMatch(): number {
+    return this.litlen.slice(0, 256).filter((count) => count > 0).length < 128 ? 512 : 4096;
+  }
+
   /** Whether `piece` is better a block of its own than a part of this one. */
   isApart(piece: Counts): boolean {
     const saved = savedBits(this.litlen, piece.litlen) + savedBits(this.distance, piece.distance);

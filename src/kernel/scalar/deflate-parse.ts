@@ -7,7 +7,6 @@ const SHIFT3 = 18;
 const SHIFT4 = 17;
 /** Position of the first byte: cleared entries are farther away than the window. */
 const FIRST_POSITION = 8192;
-const FAR = 2048;
 const GOOD = 5;
 
 /** How thoroughly a level searches. */
@@ -46,6 +45,8 @@ export class Parser {
   readonly #chain = new Uint16Array(WINDOW);
   /** Where the last piece ended. */
   at: number;
+  /** Longest distance at which a match of 3 bytes is taken. */
+  far = 2048;
 
   constructor(u8: Uint8Array, src: number, end: number, effort: Effort) {
     this.#u8 = u8;
@@ -75,7 +76,7 @@ export class Parser {
         break;
       }
       let match = this.#find(at++, 2, depth);
-      if (!match || (match.length === 3 && match.distance > FAR)) continue;
+      if (!match || (match.length === 3 && match.distance > this.far)) continue;
       // From here on `at` is one behind the start of the match.
       let entered = 0;
       while (match.length <= lazy && at <= last) {

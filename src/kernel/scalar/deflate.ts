@@ -6,7 +6,7 @@ const BLOCK_BYTES = 65536;
 /** By level. */
 const EFFORTS: readonly Effort[] = [
   { depth: 3, nice: 32, lazy: 16, thorough: false },
-  { depth: 12, nice: 64, lazy: 32, thorough: true },
+  { depth: 16, nice: 64, lazy: 32, thorough: true },
   { depth: 256, nice: 258, lazy: 258, thorough: true },
 ];
 
@@ -60,6 +60,7 @@ function writeBlocks(
     const to = Math.min(from + PIECE_BYTES, end);
     const piece = isNoise(u8, src, from, to) ? parser.literals(to) : parser.piece(to);
     const pieceCounts = Counts.of(u8, from, piece);
+    parser.far = pieceCounts.farthestShortMatch();
     if (from > start && (parser.at - start > BLOCK_BYTES || counts.isApart(pieceCounts))) {
       if (!writer.block(start, from, steps, counts, false)) return false;
       start = from;
