@@ -40,7 +40,7 @@ beforeAll(async () => {
   // Long enough to be stopped on the way: compressing takes seconds.
   writeFileSync(join(dir, 'long.img'), makeContent('text', 16 * MIB));
   const long = readFileSync(join(dir, 'long.img'));
-  writeFileSync(join(dir, 'long.img'), Buffer.concat(new Array(3).fill(long)));
+  writeFileSync(join(dir, 'long.img'), Buffer.concat(new Array(10).fill(long)));
 }, 60_000);
 afterAll(() => removeTempDir(dir));
 beforeEach(() => {

@@ -52,7 +52,14 @@ describe('the tarball', () => {
       `dist/${name}.d.ts`,
       `dist/${name}.js`,
     ]);
-    const beside = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/qcow2.1', 'dist/qcow2.wasm', 'package.json'];
+    const beside = [
+      'CHANGELOG.md',
+      'LICENSE',
+      'README.md',
+      'dist/qcow2.1',
+      'dist/qcow2.wasm',
+      'package.json',
+    ];
     expect(packed).toEqual([...beside, ...products].sort());
   });
 
