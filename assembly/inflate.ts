@@ -224,7 +224,8 @@ function decodeBlock(): i32 {
   const end = outputEnd;
   // From here on a turn refills twice from at most 8 bytes behind the input; 64 are readable.
   const atLimit = inputEnd + 8;
-  const nearEnd = outputEnd - 2;
+  // Three literals from here leave room for the match behind them.
+  const nearEnd = outputEnd - 3;
   let status = NEXT_BLOCK;
 
   bits |= load<u64>(at) << left;
@@ -233,23 +234,8 @@ function decodeBlock(): i32 {
   let entry = entryAt(LITLEN_TABLE, bits, LITLEN_BITS);
   while (true) {
     // Here `entry` is that of the next symbol, and at least 56 bits are valid.
-    if (out >= end) {
-      status = INFLATE_OK;
-      break;
-    }
     if (at > atLimit) break;
-    if (entry & LITERAL) {
-      bits >>= entry;
-      left -= entry;
-      store<u8>(out++, <u8>(entry >> 16));
-      entry = entryAt(LITLEN_TABLE, bits, LITLEN_BITS);
-      // Symbols behind the end of the output must not count as used input.
-      if (out >= nearEnd) {
-        bits |= load<u64>(at) << left;
-        at += 7 - (<usize>(left >> 3) & 7);
-        left |= 56;
-        continue;
-      }
+    if (out < nearEnd) {
       if (entry & LITERAL) {
         bits >>= entry;
         left -= entry;
@@ -260,12 +246,34 @@ function decodeBlock(): i32 {
           left -= entry;
           store<u8>(out++, <u8>(entry >> 16));
           entry = entryAt(LITLEN_TABLE, bits, LITLEN_BITS);
+          if (entry & LITERAL) {
+            bits >>= entry;
+            left -= entry;
+            store<u8>(out++, <u8>(entry >> 16));
+            entry = entryAt(LITLEN_TABLE, bits, LITLEN_BITS);
+          }
         }
+        bits |= load<u64>(at) << left;
+        at += 7 - (<usize>(left >> 3) & 7);
+        left |= 56;
+        if (entry & LITERAL) continue;
       }
-      bits |= load<u64>(at) << left;
-      at += 7 - (<usize>(left >> 3) & 7);
-      left |= 56;
-      if (entry & LITERAL) continue;
+    } else {
+      // Symbols behind the end of the output must not count as used input: one at a time.
+      if (out >= end) {
+        status = INFLATE_OK;
+        break;
+      }
+      if (entry & LITERAL) {
+        bits >>= entry;
+        left -= entry;
+        store<u8>(out++, <u8>(entry >> 16));
+        bits |= load<u64>(at) << left;
+        at += 7 - (<usize>(left >> 3) & 7);
+        left |= 56;
+        entry = entryAt(LITLEN_TABLE, bits, LITLEN_BITS);
+        continue;
+      }
     }
     let before = bits;
     bits >>= entry;

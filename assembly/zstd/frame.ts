@@ -12,14 +12,8 @@ import {
 import { fillWeightEntries } from './huffman';
 import { BLOCK_MAX, SCRATCH_END, setScratch } from './layout';
 import { forgetTree, literals, literalsLength, readLiterals } from './literals';
-import {
-  fillSequenceEntries,
-  literalsAt,
-  outputAt,
-  readSequencesHeader,
-  resetSequences,
-  runSequences,
-} from './sequences';
+import { fillSequenceEntries, forgetTables, readSequencesHeader } from './sequence-tables';
+import { literalsAt, outputAt, resetDistances, runSequences } from './sequences';
 import { xxh64 } from './xxh64';
 
 // @ts-ignore: decorator
@@ -93,7 +87,8 @@ function decodeFrame(): i32 {
   let status = readFrameHeader();
   if (status != ZSTD_OK) return status;
   forgetTree();
-  resetSequences();
+  forgetTables();
+  resetDistances();
   let isLast: u32 = 0;
   while (!isLast) {
     if (inputEnd - next < 3) return ZSTD_TRUNCATED;

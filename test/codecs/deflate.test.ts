@@ -44,7 +44,7 @@ describe.each(['wasm-simd', 'wasm', 'js'] as const)('deflate by %s', (backend) =
         const plain = makeContent(kind, 2 ** bits, bits);
         const stream = encode(plain);
         expect(sameBytes(inflateRawSync(stream, { windowBits: 12 }), plain)).toBe(true);
-        const padded = bytes(stream, makeContent('random', 300, bits));
+        const padded = Buffer.concat([stream, makeContent('random', 300, bits)]);
         expect(sameBytes(decode(padded, plain.length), plain)).toBe(true);
       }
     },
