@@ -1,6 +1,7 @@
 // Raw deflate encoding (RFC 1951) with distances up to 4096 (format section 8).
 //
 // The source is parsed in pieces; a piece joins the block before it unless codes of its own pay.
+import { DEFLATE_SCRATCH_BYTES } from './abi';
 import { finishStream, startStream, writeBlock, writeStored } from './deflate-block';
 import {
   countSymbols,
@@ -21,11 +22,22 @@ import { isNoise } from './deflate-probe';
 // @ts-ignore: decorator
 @inline const BLOCK_BYTES: usize = 65536;
 
+// @ts-ignore: decorator
+@inline const DEFLATE_SCRATCH: usize = DEFLATE_SCRATCH_BYTES;
+
 fillLengthSymbols();
 fillLogarithms();
 
 /** Parses the piece at `at`; where it ends. */
-function parsePiece(tables: usize, src: usize, at: usize, end: usize, into: usize, level: u32, far: u32): usize {
+function parsePiece(
+  tables: usize,
+  src: usize,
+  at: usize,
+  end: usize,
+  into: usize,
+  level: u32,
+  far: u32,
+): usize {
   const base = src - FIRST_POSITION;
   const to = min(at + PIECE_BYTES, end);
   if (isNoise(src, at, to)) return parseLiterals(at, to, into);
@@ -37,6 +49,8 @@ function parsePiece(tables: usize, src: usize, at: usize, end: usize, into: usiz
 /** Parses and writes the source block by block. False if it does not fit. */
 function writeBlocks(src: usize, end: usize, level: u32, scratch: usize): bool {
   const records = scratch + MATCH_TABLE_BYTES;
+  // A record stands for 3 bytes or more, but for the one that ends each piece.
+  assert(MATCH_TABLE_BYTES + ((BLOCK_BYTES + PIECE_BYTES + 258) / 3 + 100) * 4 <= DEFLATE_SCRATCH);
   let into = records;
   let start = src;
   let at = src;

@@ -1,4 +1,4 @@
-/** Codewords of `counts`' lengths until those of a tree, cut to `limit`, are complete again. */
+/** Number of codewords of each length: of an optimal code, cut to a greatest length. */
 function lengthCounts(weights: readonly number[], limit: number): number[] {
   const leaves = weights.length;
   const inner: { weight: number; leaves: number; parent: number; depth: number }[] = [];
