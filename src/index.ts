@@ -1,4 +1,5 @@
 /** The package in browsers, workers and Node: images over storages of any kind. */
+export type { DeflateLevel } from './codecs/deflate.ts';
 export {
   isQcow2Error,
   Qcow2Error,
