@@ -1,2 +1,2 @@
-/** Cache modes of qemu-img (`-t`, `-T`). They are checked and have no effect here. */
+/** Cache modes of qemu-img (`-t`, `-T`); the first is ours. Only `-t unsafe` makes a difference here. */
 export const CACHE_MODES = ['writeback', 'none', 'unsafe', 'directsync', 'writethrough'] as const;

@@ -221,7 +221,7 @@ export const VERBS = {
         name: 'cache',
         short: 't',
         argument: 'MODE',
-        help: 'cache mode of the target, accepted: it is always synced at the end',
+        help: 'cache mode of the target: unsafe does not wait until it is on the disk, all others do',
       },
       {
         name: 'source-cache',

@@ -45,11 +45,13 @@ export async function createFile(options: CreateFileOptions): Promise<{ size: nu
 /**
  * Runs `write` on new files for an image and, if it has one, its external data file. Both appear when
  * it has succeeded and they are durable, the data file first; neither if it fails.
+ * @param durable false does not wait until their contents are on the disk
  */
 export async function withTargets(
   file: string,
   dataFile: string | undefined,
   write: (image: TargetFile, data: TargetFile | undefined) => Promise<void>,
+  durable = true,
 ): Promise<void> {
   const dataPath = dataFile && path.resolve(path.dirname(file), dataFile);
   if (dataPath !== undefined && (dataPath === path.resolve(file) || sameFile(dataPath, file)))
@@ -59,8 +61,8 @@ export async function withTargets(
   try {
     data = dataPath === undefined ? undefined : new TargetFile(dataPath);
     await write(image, data);
-    await data?.seal();
-    await image.seal();
+    await data?.seal(durable);
+    await image.seal(durable);
     data?.publish();
     publishAbove(image, data);
   } catch (error) {

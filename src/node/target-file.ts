@@ -40,10 +40,13 @@ export class TargetFile {
     }
   }
 
-  /** Makes the contents durable and gives them the owner and permissions of what they replace. */
-  async seal(): Promise<void> {
+  /**
+   * Makes the contents durable and gives them the owner and permissions of what they replace.
+   * @param durable false leaves it to the system when the contents reach the disk
+   */
+  async seal(durable = true): Promise<void> {
     try {
-      await this.storage.flush();
+      if (durable) await this.storage.flush();
       if (this.#existing) takeOver(this.storage.fd, this.#existing);
     } catch (error) {
       throw this.#failed(error);

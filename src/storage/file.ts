@@ -75,6 +75,8 @@ export class FileStorage implements Storage {
   readonly #sync: boolean;
   #size: number;
   #closed = false;
+  #flushing: Promise<void> | undefined;
+  #flushFailure: unknown;
   /** Calls that other threads still do with the descriptor. */
   #busy = 0;
 
@@ -133,9 +135,27 @@ export class FileStorage implements Storage {
     this.#size = size;
   }
 
+  /**
+   * Starts writing to the disk what is in memory, beside whatever goes on: a later `flush` has less to
+   * wait for, and reports what failed here.
+   */
+  beginFlush(): void {
+    this.#requireOpen();
+    this.#flushing ??= this.#call<void>((done) => fs.fdatasync(this.fd, done))
+      .catch((cause: unknown) => {
+        this.#flushFailure ??= cause;
+      })
+      .finally(() => {
+        this.#flushing = undefined;
+      });
+  }
+
   async flush(): Promise<void> {
     this.#requireOpen();
+    await this.#flushing;
     try {
+      // The system reports a failed write once; what a flush under way was told counts.
+      if (this.#flushFailure !== undefined) throw this.#flushFailure;
       if (this.#sync) fs.fdatasyncSync(this.fd);
       else await this.#call<void>((done) => fs.fdatasync(this.fd, done));
     } catch (cause) {

@@ -18,6 +18,9 @@ import type { InputFiles, TargetPath } from './messages.ts';
 /** How long events may have to wait while this thread converts. */
 const YIELD_MILLISECONDS = 50;
 
+/** Guest bytes converted between two flushes in the background. */
+const FLUSH_BYTES = 128 * 2 ** 20;
+
 /** Converts image files to a new one. */
 export interface ConvertFileOptions extends InputFiles, OperationControl {
   target: string;
@@ -34,6 +37,11 @@ export interface ConvertFileOptions extends InputFiles, OperationControl {
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
   targetIsZero?: boolean;
+  /**
+   * Wait until the target is on the disk before it gets its name; default true. Without it a power cut
+   * soon after may leave a target with holes.
+   */
+  durable?: boolean;
 }
 
 /**
@@ -61,18 +69,24 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
       return await overwriteRaw(images, options, kernel);
     const { create, copyBacking } = await targetOptions(options, totalSize(images));
     requireNotInput(options, create.dataFile);
-    await withTargets(options.target, create.dataFile, async (image, data) => {
-      const paths = { target: pathOf(image), data: pathOf(data ?? image) };
-      const settings: ConvertOptions = {
-        ...options,
-        format: options.targetFormat,
-        create,
-        copyBacking,
-      };
-      const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
-      const target = { storage: image.storage, dataStorage: data?.storage };
-      await convert(images, target, { ...settings, ...controlOf(options), executor, kernel });
-    });
+    await withTargets(
+      options.target,
+      create.dataFile,
+      async (image, data) => {
+        const paths = { target: pathOf(image), data: pathOf(data ?? image) };
+        const settings: ConvertOptions = {
+          ...options,
+          format: options.targetFormat,
+          create,
+          copyBacking,
+        };
+        const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
+        const target = { storage: image.storage, dataStorage: data?.storage };
+        const control = controlOf(options, (data ?? image).storage);
+        await convert(images, target, { ...settings, ...control, executor, kernel });
+      },
+      options.durable,
+    );
   } finally {
     for (const image of images) await image.close();
   }
@@ -123,8 +137,9 @@ async function overwriteRaw(
     const place = { name: options.target, path: options.target };
     const paths = { target: place, data: place };
     const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
-    await convert(images, storage, { ...settings, ...controlOf(options), executor, kernel });
-    await storage.flush();
+    const control = controlOf(options, storage);
+    await convert(images, storage, { ...settings, ...control, executor, kernel });
+    if (options.durable !== false) await storage.flush();
   } finally {
     storage.close();
   }
@@ -134,13 +149,24 @@ function totalSize(images: readonly Image[]): number {
   return images.reduce((sum, image) => sum + image.virtualSize, 0);
 }
 
-/** Lets signals and timers in between chunks, which this thread converts with blocking calls. */
-function controlOf({ signal, onProgress }: ConvertFileOptions): OperationControl {
+/**
+ * Lets signals and timers in between chunks, which this thread converts with blocking calls, and has
+ * the system write the target to the disk meanwhile.
+ */
+function controlOf(
+  { signal, onProgress, durable }: ConvertFileOptions,
+  target: FileStorage,
+): OperationControl {
   let last = performance.now();
+  let flushed = 0;
   return {
     signal,
     async onProgress(done, total) {
       await onProgress?.(done, total);
+      if (durable !== false && done - flushed >= FLUSH_BYTES) {
+        flushed = done;
+        target.beginFlush();
+      }
       if (performance.now() - last < YIELD_MILLISECONDS) return;
       await new Promise((resolve) => setImmediate(resolve));
       last = performance.now();

@@ -53,6 +53,7 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     target: args.operands.at(-1) ?? '',
     targetFormat: format,
     create,
+    durable: args.choice('cache', CACHE_MODES) !== 'unsafe',
     compress: args.has('compress'),
     ...values.compressionLevel(),
     noCreate: args.has('no-create'),
@@ -83,7 +84,6 @@ function targetOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw'): Cre
 
 /** Options that exclude or need each other, and those that are checked and have no effect here. */
 function requireConsistent(args: Arguments<'convert'>): void {
-  args.choice('cache', CACHE_MODES);
   args.choice('source-cache', CACHE_MODES);
   const rate = args.value('rate-limit');
   if (rate !== undefined) parseSize(rate, 'rate limit');
