@@ -20,20 +20,24 @@ function imageRow({ name, seconds, ratios, peakBytes }) {
   ]);
 }
 
-/** Kernels as a table: ratios above 1 mean ours is faster. */
+/** Kernels as a table: times above 1 mean ours is faster, sizes below 1 that it packs tighter. */
 export function kernelTable(results) {
-  const least = ({ ratios }) => Math.min(...Object.values(ratios));
-  const rows = [...results]
-    .sort((a, b) => least(a) - least(b))
-    .flatMap(({ name, unit, perSecond, ratios }) =>
-      Object.entries(perSecond).map(([key, { median }], index) => [
-        index === 0 ? name : '',
-        key,
-        `${giga(median)} ${unit === 'byte' ? 'GB' : `G ${unit}`}/s`,
-        ratios[key] === undefined ? '' : `${ratios[key].toFixed(2)}x`,
-      ]),
-    );
-  return table(['kernel', 'contender', 'rate', 'ours is'], rows);
+  const theirs = ({ ratios }) => Object.keys(ratios).filter((key) => !key.startsWith('ours'));
+  const least = (result) => Math.min(...theirs(result).map((key) => result.ratios[key]));
+  const rows = [...results].sort((a, b) => least(a) - least(b)).flatMap(kernelRows);
+  return table(['kernel', 'contender', 'rate', 'ours is', 'size', 'our size'], rows);
+}
+
+function kernelRows({ name, unit, perSecond, ratios, sizes = {} }) {
+  const ourSize = Object.values(sizes)[0];
+  return Object.entries(perSecond).map(([key, { median }], index) => [
+    index === 0 ? name : '',
+    key,
+    `${giga(median)} ${unit === 'byte' ? 'GB' : `G ${unit}`}/s`,
+    index === 0 ? '' : `${ratios[key].toFixed(2)}x`,
+    sizes[key] ? `${(sizes[key] * 100).toFixed(2)} %` : '',
+    sizes[key] && index > 0 ? `${(ourSize / sizes[key]).toFixed(3)}x` : '',
+  ]);
 }
 
 function giga(value) {

@@ -1,18 +1,17 @@
-// npm run bench [-- PART...] [--rounds N]: PART picks benches by a piece of their name; `kernels` and
-// `images` pick a half. A full run is stored in bench/results/.
+// npm run bench [-- PART...] [--rounds N]: PART picks benches by a piece of their name; `kernels`,
+// `images` and `browser` (the kernels in Chromium) pick what is run, else the first two. Such a full
+// run is stored in bench/results/.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
-import { runImageBenches } from './images/run.mjs';
-import { runKernelBenches } from './kernels/run.mjs';
 import { chart, imageTable, kernelTable } from './report.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { rounds: { type: 'string', default: '5' }, time: { type: 'string', default: '500' } },
 });
-const halves = positionals.filter((word) => word === 'kernels' || word === 'images');
+const halves = positionals.filter((word) => ['kernels', 'images', 'browser'].includes(word));
 const only = positionals.filter((word) => !halves.includes(word));
 const wants = (half) => halves.length === 0 || halves.includes(half);
 const log = (text) => console.error(text);
@@ -21,10 +20,19 @@ const result = { machine: machine(), date: new Date().toISOString(), kernels: []
 if (wants('kernels')) {
   log('kernels, in one process');
   const milliseconds = Number(values.time);
+  const { runKernelBenches } = await import('./kernels/run.mjs');
   result.kernels = await runKernelBenches({ only, milliseconds, log });
+}
+if (halves.includes('browser')) {
+  log('kernels, in Chromium');
+  const milliseconds = Number(values.time);
+  const { runBrowserBenches } = await import('./browser/run.mjs');
+  const measured = await runBrowserBenches({ only, milliseconds, log });
+  console.log(`\nin ${measured.browser}\n\n${kernelTable(measured.kernels)}`);
 }
 if (wants('images')) {
   log('images, whole processes in turn');
+  const { runImageBenches } = await import('./images/run.mjs');
   result.images = await runImageBenches({ rounds: Number(values.rounds), only, log });
 }
 if (result.images.length > 0) console.log(`\n${imageTable(result.images)}`);

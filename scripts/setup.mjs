@@ -20,7 +20,7 @@ export const root = fileURLToPath(new URL('..', import.meta.url));
 /** Gone with node_modules, so that a stamp never outlives what it vouches for. */
 const stamps = join(root, 'node_modules/.cache/qcow2');
 
-/** Debian packages of the tests, each with the commands it is there for. */
+/** Debian packages of the tests, each with the commands (or files) it is there for. */
 const DEBIAN_PACKAGES = [
   { name: 'qemu-utils', commands: ['qemu-img', 'qemu-io'] },
   { name: 'chromium', commands: ['chromium'] },
@@ -107,17 +107,19 @@ function isCommand(name) {
   });
 }
 
-/** Installs the Debian packages whose commands are missing, with sudo unless run by root. */
-export function installDebianPackages() {
-  const missing = DEBIAN_PACKAGES.filter(({ commands }) => !commands.every(isCommand));
+/** Installs Debian packages of which something is missing, with sudo unless run by root. */
+export function installDebianPackages(packages = DEBIAN_PACKAGES) {
+  const isThere = ({ commands = [], files = [] }) =>
+    commands.every(isCommand) && files.every((path) => existsSync(path));
+  const missing = packages.filter((item) => !isThere(item));
   if (missing.length === 0) return;
   const names = missing.map(({ name }) => name);
   const isRoot = process.getuid?.() === 0;
   if (!isCommand('apt-get') || (!isRoot && !isCommand('sudo'))) {
-    const commands = missing.flatMap((item) => item.commands).join(', ');
+    const wanted = missing.flatMap(({ commands = [], files = [] }) => [...commands, ...files]);
     const lacking = isCommand('apt-get') ? 'sudo' : 'apt-get';
     throw new SetupError(
-      `the tests need the commands ${commands} (Debian: ${names.join(', ')}) and ${lacking} is not here to install them: install them and try again`,
+      `${wanted.join(', ')} (Debian: ${names.join(', ')}) must be there, and ${lacking} is not here to install them: install them and try again`,
     );
   }
   console.log(`set-up: Debian packages ${names.join(', ')}`);
@@ -145,6 +147,18 @@ function requireNode() {
   };
   if (number(process.version) >= number(engines.node)) return;
   throw new SetupError(`Node ${engines.node} is needed, this is ${process.version}`);
+}
+
+/** A step without which the rest still works: that it failed is told, and no more. */
+export function optional(step) {
+  return () => {
+    try {
+      step();
+    } catch (error) {
+      if (!(error instanceof SetupError)) throw error;
+      console.error(`set-up: goes on without: ${error.message}`);
+    }
+  };
 }
 
 /** Runs the steps. Returns false after one line that says why when one of them failed. */

@@ -17,7 +17,7 @@ export const DEFLATE = { level: 6, windowBits: 12, memLevel: 9 };
 
 /**
  * The clusters, what deflate (node:zlib) and zstd (as this package compresses) make of them, without
- * those that do not shrink, and the bytes they take at zlib's level 6.
+ * those that do not shrink.
  */
 export async function loadInputs(log) {
   const clusters = realClusters(log);
@@ -30,7 +30,6 @@ export async function loadInputs(log) {
     clusters: pack(clusters),
     deflated: pack(deflated.filter(shrunk)),
     zstd: pack(zstd.filter(shrunk)),
-    zlibBytes: deflated.reduce((sum, { length }) => sum + Math.min(length, CLUSTER_BYTES), 0),
   };
 }
 

@@ -9,11 +9,10 @@ const ROUNDS = 5;
  * @param {Record<string, () => number>} suite.calls the first is the one the others are compared with
  * @param {number} suite.units of work in one call
  * @param {boolean} suite.isSized whether calls return lengths; else all must return the same
- * @param {number | undefined} suite.baseline length that lengths are told in
  */
 export async function measure(suite, milliseconds, log) {
-  const { name, unit, units, calls, isSized, baseline } = suite;
-  const sizes = check(name, calls, isSized);
+  const { name, unit, units, calls, isSized } = suite;
+  const results = check(name, calls, isSized);
   const rates = Object.fromEntries(Object.keys(calls).map((key) => [key, []]));
   const bench = new Bench({
     time: milliseconds / ROUNDS,
@@ -40,8 +39,7 @@ export async function measure(suite, milliseconds, log) {
   );
   const words = Object.entries(ratios).map(([key, ratio]) => `${ratio.toFixed(2)}x ${key}`);
   log(`  ${name}, ${first}: ${words.join(', ')}`);
-  const relative = baseline && Object.entries(sizes).map(([key, size]) => [key, size / baseline]);
-  return { name, unit, perSecond, ratios, ...(relative && { sizes: Object.fromEntries(relative) }) };
+  return { name, unit, perSecond, ratios, ...(isSized && { sizes: shares(results, units) }) };
 }
 
 /** One call of each: a contender that does other work is an error. */
@@ -53,4 +51,9 @@ function check(name, calls, isSized) {
     throw new Error(`${name}: ${key} returns ${result}, ${first} ${expected}`);
   }
   return results;
+}
+
+/** Lengths as shares of the input. */
+function shares(lengths, bytes) {
+  return Object.fromEntries(Object.entries(lengths).map(([key, length]) => [key, length / bytes]));
 }

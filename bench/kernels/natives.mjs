@@ -1,14 +1,14 @@
-// Contenders that only Node has: node:zlib, Buffer, and the C of bench/native.
+// What our kernels are compared with in Node: the C of bench/native, Node itself and npm packages.
 import zlib from 'node:zlib';
 import { loadNative } from '../native/build.mjs';
 import { unpack } from './batch.mjs';
 import { DEFLATE } from './inputs.mjs';
-import { decodingWith, encodingWith } from './packages.mjs';
+import { decodingWith, encodingWith, packages } from './packages.mjs';
 
-/** By the kind of work. Without a C compiler there is no native half, and `log` is told why. */
-export function nativeContenders(log) {
+/** All, by the kind of work. C that cannot be compiled is left out, and `log` is told why. */
+export function otherContenders(log) {
   const native = loadNative(log);
-  return native ? joined(ofNode(), ofC(native)) : ofNode();
+  return joined(native ? ofC(native) : {}, ofNode(), packages);
 }
 
 function ofNode() {
@@ -20,7 +20,9 @@ function ofNode() {
   };
   if (zlib.zstdDecompressSync) {
     contenders.zstd = { 'node:zlib': decodingWith((stream) => zlib.zstdDecompressSync(stream)) };
-    contenders.zstdEncode = { 'node:zlib': encodingWith((cluster) => zlib.zstdCompressSync(cluster)) };
+    contenders.zstdEncode = {
+      'node:zlib': encodingWith((cluster) => zlib.zstdCompressSync(cluster)),
+    };
   }
   return contenders;
 }
@@ -62,7 +64,10 @@ function ofC(native) {
   };
 }
 
-function joined(a, b) {
-  const kinds = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return Object.fromEntries([...kinds].map((kind) => [kind, { ...a[kind], ...b[kind] }]));
+function joined(...sets) {
+  const all = {};
+  for (const [kind, contenders] of sets.flatMap(Object.entries)) {
+    all[kind] = { ...all[kind], ...contenders };
+  }
+  return all;
 }

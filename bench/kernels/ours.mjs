@@ -70,9 +70,7 @@ function decodingTables(name, entryBytes) {
       let count = 0;
       for (const { ptr, length } of tables) {
         const entries = length / entryBytes;
-        count += decode(
-          ptr, 0, entries, CLUSTER_BITS, 0, 0, 0, batch.limit, runs.ptr, capacity,
-        );
+        count += decode(ptr, 0, entries, CLUSTER_BITS, 0, 0, 0, batch.limit, runs.ptr, capacity);
       }
       return count;
     };

@@ -3,7 +3,7 @@ import { createKernel } from '../../dist/kernel/kernel.js';
 import { CLUSTER_BYTES, repeated } from './batch.mjs';
 import { measure } from './measure.mjs';
 import * as ours from './ours.mjs';
-import { extendedTables, filledClusters, l2Tables, zeroClusters } from './tables.mjs';
+import { extendedTables, filledClusters, l2Tables, mixedTables, zeroClusters } from './tables.mjs';
 
 const BACKENDS = ['wasm-simd', 'wasm', 'js'];
 /** More than the caches of a core and its neighbours hold. */
@@ -17,22 +17,58 @@ const IN_L2 = 256 * 1024;
  * the length of what it made.
  */
 const SUITES = {
-  'zero detection, out of cache': { kind: 'zero', batch: () => zeroClusters(OUT_OF_CACHE) },
-  'zero detection, in L2': { kind: 'zero', batch: () => zeroClusters(IN_L2), times: 64 },
+  'zero detection, out of cache': {
+    kind: 'zero',
+    make: ours.zero,
+    batch: () => zeroClusters(OUT_OF_CACHE),
+  },
+  'zero detection, in L2': {
+    kind: 'zero',
+    make: ours.zero,
+    batch: () => zeroClusters(IN_L2),
+    times: 64,
+  },
   'first difference, in L2': {
     kind: 'difference',
+    make: ours.difference,
     batch: () => filledClusters(IN_L2 / 2),
     times: 64,
   },
   'refcount compare, 16 bits': {
     kind: 'refcounts',
+    make: ours.refcounts,
     unit: 'counter',
     batch: () => filledClusters(IN_L2 / 2),
     times: 64,
   },
-  'L2 decode, contiguous': { kind: 'l2', unit: 'entry', batch: () => l2Tables(1), times: 16 },
-  'L2 decode, fragmented': { kind: 'l2', unit: 'entry', batch: () => l2Tables(3), times: 4 },
-  'L2 decode, extended': { kind: 'l2Extended', unit: 'entry', batch: extendedTables, times: 4 },
+  'L2 decode, contiguous': {
+    kind: 'l2',
+    make: ours.l2,
+    unit: 'entry',
+    batch: () => l2Tables(1),
+    times: 16,
+  },
+  'L2 decode, fragmented': {
+    kind: 'l2',
+    make: ours.l2,
+    unit: 'entry',
+    batch: () => l2Tables(3),
+    times: 4,
+  },
+  'L2 decode, mixed': {
+    kind: 'l2',
+    make: ours.l2,
+    unit: 'entry',
+    batch: mixedTables,
+    times: 4,
+  },
+  'L2 decode, extended': {
+    kind: 'l2Extended',
+    make: ours.l2Extended,
+    unit: 'entry',
+    batch: extendedTables,
+    times: 4,
+  },
   inflate: { kind: 'inflate', make: ours.decoding(0), batch: ({ deflated }) => deflated },
   'zstd decode': { kind: 'zstd', make: ours.decoding(1), batch: ({ zstd }) => zstd },
   'deflate, fast': deflate('fast'),
@@ -84,14 +120,12 @@ export async function runSuites({ only, inputs, others, isNode, milliseconds, lo
 async function contendersOf(suite, inputs, others) {
   const { kind, unit = 'byte', times = 1, isSized = false } = suite;
   const batch = suite.batch(inputs);
-  const make = suite.make ?? ours[kind];
   const calls = {};
   for (const backend of suite.backends ?? BACKENDS) {
-    calls[`ours, ${backend}`] = repeated(times, await make(createKernel({ backend }), batch));
+    calls[`ours, ${backend}`] = repeated(times, await suite.make(createKernel({ backend }), batch));
   }
   for (const [name, prepare] of Object.entries(others[kind] ?? {})) {
     calls[name] = repeated(times, prepare(batch));
   }
-  const baseline = isSized ? inputs.zlibBytes : undefined;
-  return { unit, units: unitsOf(suite, batch), isSized, baseline, calls };
+  return { unit, units: unitsOf(suite, batch), isSized, calls };
 }

@@ -14,12 +14,18 @@ export function zeroClusters(bytes) {
 
 /** Clusters of pseudo-random bytes (of refcounts, if you like). */
 export function filledClusters(bytes) {
-  let state = 1;
-  const cluster = Uint8Array.from({ length: CLUSTER_BYTES }, () => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return state >>> 24;
-  });
+  const next = generator();
+  const cluster = Uint8Array.from({ length: CLUSTER_BYTES }, () => next(256));
   return pack(Array(bytes / CLUSTER_BYTES).fill(cluster));
+}
+
+/** Integers below `limit` that are the same in every run. */
+function generator() {
+  let state = 1;
+  return (limit) => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return (state >>> 16) % limit;
+  };
 }
 
 /** L2 tables of one cluster each; of the data clusters of the file, every `stride`-th is used. */
@@ -27,6 +33,22 @@ export function l2Tables(stride) {
   const entries = CLUSTER_BYTES / 8;
   return tables(entries, stride, entries, (view, index, entry) => {
     view.setBigUint64(index * 8, entry);
+  });
+}
+
+/** L2 tables as use makes them: runs of 1 to 16 entries, of data for the most part, then holes and zeros. */
+export function mixedTables() {
+  const entries = CLUSTER_BYTES / 8;
+  const next = generator();
+  let [left, kind, skipped] = [0, 0, 0];
+  return tables(entries, 1, entries, (view, index, entry) => {
+    if (left === 0) {
+      [left, kind] = [1 + next(16), next(8)];
+      skipped += next(4);
+    }
+    left--;
+    const data = entry + (BigInt(skipped) << BigInt(CLUSTER_BITS));
+    view.setBigUint64(index * 8, [0n, 1n][kind] ?? data);
   });
 }
 
@@ -50,5 +72,6 @@ function tables(entries, stride, runs, write) {
     }
     return table;
   });
-  return pack(made, (runs + EXTENDED_BITS) * RUN_BYTES, (host + 1) * CLUSTER_BYTES);
+  // Every data cluster lies before the end, wherever a writer has moved it to.
+  return pack(made, (runs + EXTENDED_BITS) * RUN_BYTES, (host + runs) * 2 * CLUSTER_BYTES);
 }
