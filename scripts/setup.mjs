@@ -107,16 +107,23 @@ function isCommand(name) {
   });
 }
 
-/** Installs Debian packages of which something is missing, with sudo unless run by root. */
+/**
+ * Installs Debian packages of which something is missing, with sudo unless run by root.
+ * @param {readonly { name: string, commands?: string[], files?: string[] }[]} packages
+ */
 export function installDebianPackages(packages = DEBIAN_PACKAGES) {
-  const isThere = ({ commands = [], files = [] }) =>
-    commands.every(isCommand) && files.every((path) => existsSync(path));
-  const missing = packages.filter((item) => !isThere(item));
+  const missing = packages.filter(
+    ({ commands = [], files = [] }) =>
+      !(commands.every(isCommand) && files.every((path) => existsSync(path))),
+  );
   if (missing.length === 0) return;
   const names = missing.map(({ name }) => name);
   const isRoot = process.getuid?.() === 0;
   if (!isCommand('apt-get') || (!isRoot && !isCommand('sudo'))) {
-    const wanted = missing.flatMap(({ commands = [], files = [] }) => [...commands, ...files]);
+    const wanted = missing.flatMap(({ commands, files }) => [
+      ...(commands ?? []),
+      ...(files ?? []),
+    ]);
     const lacking = isCommand('apt-get') ? 'sudo' : 'apt-get';
     throw new SetupError(
       `${wanted.join(', ')} (Debian: ${names.join(', ')}) must be there, and ${lacking} is not here to install them: install them and try again`,

@@ -72,8 +72,9 @@ class Crafter {
   readonly geometry: Geometry;
   readonly data: Uint8Array | undefined;
   bytes = new Uint8Array(0);
-  /** Where the next compressed stream may start; 0 in a new cluster. */
+  /** Where the next compressed stream may start, and where its clusters end; 0 in new ones. */
   #streamAt = 0;
+  #streamEnd = 0;
 
   constructor(craft: Craft) {
     this.#craft = craft;
@@ -160,8 +161,10 @@ class Crafter {
     for (let at = 0; at < clusterSize; at += repeated.length)
       plain.set(repeated.subarray(0, clusterSize - at), at);
     const stream = deflateRawSync(plain, { windowBits: 12 });
-    if (this.#streamAt === 0 || this.#streamAt + stream.length > this.bytes.length)
+    if (this.#streamAt + stream.length > this.#streamEnd) {
       this.#streamAt = this.clusters(2) + Math.floor(this.#random() * 600);
+      this.#streamEnd = this.bytes.length;
+    }
     const at = this.#streamAt;
     this.bytes.set(stream, at);
     this.#streamAt = at + stream.length;

@@ -1,7 +1,7 @@
 import { accessSync, closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type RunResult, run, runOk } from '../support/run.ts';
+import { describeRun, type RunResult, run, runOk } from '../support/run.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
@@ -21,9 +21,18 @@ function withoutOwnFlags(args: readonly string[]): string[] {
   );
 }
 
+/** What qemu-img says when its timing of a key derivation came to nothing; it may work the next time. */
+const UNTIMED = 'Unable to get accurate CPU usage';
+const ATTEMPTS = 30;
+
 /** Runs qemu-img, which must succeed. */
-export function qemuImg(args: readonly string[], cwd: string): Promise<RunResult> {
-  return runOk('qemu-img', args, cwd);
+export async function qemuImg(args: readonly string[], cwd: string): Promise<RunResult> {
+  for (let attempt = 1; ; attempt++) {
+    const result = await run('qemu-img', args, cwd);
+    if (result.status === 0) return result;
+    if (attempt === ATTEMPTS || !result.stderr.includes(UNTIMED))
+      throw new Error(describeRun(result));
+  }
 }
 
 /**
