@@ -11,6 +11,7 @@ export class Source {
   /** Guest offset of each image, and the end of the last. */
   readonly #offsets: number[] = [0];
   readonly #plan = new Plan();
+  #sawCompressed = false;
 
   constructor(images: readonly Image[]) {
     this.images = images;
@@ -43,6 +44,11 @@ export class Source {
     into.fill(0, end - start);
   }
 
+  /** Whether `chunks` has met a compressed cluster in what it has mapped so far. */
+  get sawCompressed(): boolean {
+    return this.#sawCompressed;
+  }
+
   /**
    * Chunks of `chunkBytes` that hold data, in order; with `all`, every chunk; with `overlay`, also
    * those whose zeros must hide a backing file. Reads no guest data.
@@ -56,6 +62,7 @@ export class Source {
       const chain = await image.chain();
       const stop = Math.min(imageEnd, at + WINDOW_BYTES) - offset;
       const reached = await image.map(at - offset, stop, plan);
+      this.#sawCompressed ||= plan.kind.subarray(0, plan.count).includes(RUN_COMPRESSED);
       for (let i = 0; i < plan.count; i++) {
         const kind = plan.kind[i]!;
         const wanted =

@@ -1,4 +1,3 @@
-import * as os from 'node:os';
 import * as path from 'node:path';
 import type { DeflateLevel } from '../codecs/deflate.ts';
 import { Qcow2Error } from '../errors.ts';
@@ -31,7 +30,10 @@ export interface ConvertFileOptions extends InputFiles, OperationControl {
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
-  /** Worker threads; default one per core. 1 stays on the calling thread. */
+  /**
+   * Worker threads, at most 16; 1 stays on the calling thread. Default: one per core where clusters are
+   * compressed or decompressed, else 1.
+   */
   threads?: number;
   /** Write into the existing target. */
   noCreate?: boolean;
@@ -80,7 +82,7 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
           create,
           copyBacking,
         };
-        const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
+        const executor = threadedExecutor(inputFiles(options), paths, options.threads);
         const target = { storage: image.storage, dataStorage: data?.storage };
         const control = controlOf(options, (data ?? image).storage);
         await convert(images, target, { ...settings, ...control, executor, kernel });
@@ -136,7 +138,7 @@ async function overwriteRaw(
     delete settings.create;
     const place = { name: options.target, path: options.target };
     const paths = { target: place, data: place };
-    const executor = threadedExecutor(inputFiles(options), paths, threadCount(options));
+    const executor = threadedExecutor(inputFiles(options), paths, options.threads);
     const control = controlOf(options, storage);
     await convert(images, storage, { ...settings, ...control, executor, kernel });
     if (options.durable !== false) await storage.flush();
@@ -177,10 +179,6 @@ function controlOf(
 /** The part of the options other threads get; functions and signals do not cross. */
 function inputFiles({ inputs, snapshot, allowExternal, share }: InputFiles): InputFiles {
   return { inputs, snapshot, allowExternal, share };
-}
-
-function threadCount({ threads }: ConvertFileOptions): number {
-  return Math.max(1, Math.min(16, threads ?? os.availableParallelism()));
 }
 
 function requireNotInput(options: ConvertFileOptions, dataFile: string | undefined): void {

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { Qcow2Error, type Qcow2ErrorCode } from '../errors.ts';
 import type { ChunkRecord } from '../image/target.ts';
@@ -14,6 +15,7 @@ import type {
 const AHEAD = 2;
 /** Up to so many chunks the calling thread is done sooner than threads would have started. */
 const INLINE_CHUNKS = 8;
+const MAX_THREADS = 16;
 
 type Finished = (start: number, record: ChunkRecord | null) => Promise<void>;
 
@@ -24,28 +26,39 @@ export interface TargetPaths {
   data: TargetPath;
 }
 
-/** Converts on `threads` worker threads; small conversions run on the calling one. */
+/**
+ * Converts on worker threads; small conversions run on the calling one.
+ * @param threads absent: one per core where there is compressing or decompressing to do. Plain copies
+ *   into one file do not get faster by threads, which wait for each other in the file system.
+ */
 export function threadedExecutor(
   files: InputFiles,
   paths: TargetPaths,
-  threads: number,
+  threads: number | undefined,
 ): ChunkExecutor {
   return {
-    sharesState: threads > 1,
+    sharesState: threads !== 1,
     async run(chunks, conversion, finished) {
       const iterator = chunks[Symbol.asyncIterator]();
       const first: number[] = [];
-      while (threads > 1 && first.length <= INLINE_CHUNKS) {
+      while (threads !== 1 && first.length <= INLINE_CHUNKS) {
         const next = await iterator.next();
         if (next.done) break;
         first.push(next.value);
       }
       const rest = resume(first, iterator);
-      if (first.length <= INLINE_CHUNKS) return inlineExecutor.run(rest, conversion, finished);
-      const pool = new ConvertPool(files, paths, conversion, threads);
+      const wanted = threads ?? (usesCodec(conversion) ? availableParallelism() : 1);
+      if (wanted <= 1 || first.length <= INLINE_CHUNKS)
+        return inlineExecutor.run(rest, conversion, finished);
+      const pool = new ConvertPool(files, paths, conversion, Math.min(wanted, MAX_THREADS));
       return pool.run(rest, finished);
     },
   };
+}
+
+function usesCodec({ source, step: { target } }: Conversion): boolean {
+  const compresses = target.format === 'qcow2' && target.compressionType !== null;
+  return compresses || source.sawCompressed;
 }
 
 async function* resume(
