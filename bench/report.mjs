@@ -69,6 +69,7 @@ export function chart(results) {
     bar(name, ratios['qemu-img'], 36 + index * ROW),
   );
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">
+<title>time of qcow2 against qemu-img</title>
 <rect width="100%" height="100%" fill="#ffffff"/>
 <text x="${LEFT}" y="20" fill="#333333">time of qcow2 / time of qemu-img (left of the line: qcow2 is faster)</text>
 ${rows.join('\n')}

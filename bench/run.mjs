@@ -1,8 +1,8 @@
 // npm run bench [-- PART...] [--rounds N]: PART picks benches by a piece of their name; `kernels`,
-// `images` and `browser` (the kernels in Chromium) pick what is run, else the first two. Such a full
-// run is stored in bench/results/.
+// `images` and `browser` (the kernels in Chromium) pick what is run, else the first two. What was
+// measured replaces what bench/results/ holds under its name.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { chart, imageTable, kernelTable } from './report.mjs';
@@ -37,7 +37,7 @@ if (wants('images')) {
 }
 if (result.images.length > 0) console.log(`\n${imageTable(result.images)}`);
 if (result.kernels.length > 0) console.log(`\n${kernelTable(result.kernels)}`);
-if (positionals.length === 0) store(result);
+if (!halves.includes('browser')) store(result);
 
 function machine() {
   const [cpu] = cpus();
@@ -47,11 +47,23 @@ function machine() {
   return { cpu: model, cores: cpus().length, memory, node: process.version, qemuImg: version };
 }
 
-function store(results) {
+/** Stores what was measured under its name, and the image table in bench/README.md. */
+function store(measured) {
   const folder = new URL('./results/', import.meta.url);
   mkdirSync(folder, { recursive: true });
-  writeFileSync(new URL('latest.json', folder), `${JSON.stringify(results, null, 1)}\n`);
+  const path = new URL('latest.json', folder);
+  const before = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
+  const results = { ...before, ...measured };
+  for (const half of ['kernels', 'images']) {
+    const names = measured[half].map(({ name }) => name);
+    const kept = (before[half] ?? []).filter(({ name }) => !names.includes(name));
+    results[half] = [...kept, ...measured[half]];
+  }
+  writeFileSync(path, `${JSON.stringify(results, null, 1)}\n`);
   writeFileSync(new URL('images.svg', folder), chart(results.images));
-  const text = readFileSync(new URL('latest.json', folder), 'utf8');
-  log(`stored in bench/results (${text.length} bytes)`);
+  const readme = new URL('./README.md', import.meta.url);
+  const table = `$1\n${imageTable(results.images)}\n\n$2`;
+  const marks = /(<!-- images: .*-->\n)[\s\S]*?(<!-- \/images -->)/;
+  writeFileSync(readme, readFileSync(readme, 'utf8').replace(marks, table));
+  log('stored in bench/results');
 }

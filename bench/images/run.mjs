@@ -9,7 +9,7 @@ import { BATCH, CASES } from './cases.mjs';
 import { runProcess } from './process.mjs';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-/** Memory written to before each run: a host that took free pages back makes the next writer pay. */
+/** Memory written to before each run: a host that took free pages back makes the first writer pay. */
 const TOUCHED_GIB = 3;
 
 /** @param {{ rounds: number, only: string[], log: (text: string) => void }} options */
@@ -59,9 +59,9 @@ async function measure(name, list, { goal, goalBest }, { rounds, log }) {
   const runs = new Map(list.map(({ key }) => [key, { seconds: [], peakBytes: [] }]));
   // The first round fills the page cache and is not counted.
   for (let round = 0; round <= rounds; round++) {
+    touchMemory();
     for (const { key, command, args } of list) {
       clean();
-      touchMemory();
       const { seconds, peakBytes } = await runProcess(command, args, folder);
       if (round === 0) continue;
       runs.get(key).seconds.push(seconds);

@@ -61,13 +61,13 @@ export class DeflateCodec implements Codec {
     if (source < 0) {
       // The entry of an L2 table can tell up to twice a cluster of input.
       const room = Math.max(inputLength, 2 * length);
-      const region = this.#fit(this.#inputScratch, room);
+      const region = arena.fit(this.#inputScratch, room);
       this.#inputScratch = region;
       region.bytes.set(input);
       source = region.ptr;
     }
     if (target < 0) {
-      this.#outputScratch = this.#fit(this.#outputScratch, length);
+      this.#outputScratch = arena.fit(this.#outputScratch, length);
       target = this.#outputScratch.ptr;
     }
     const status = exports.inflate(source, inputLength, target, length);
@@ -90,27 +90,19 @@ export class DeflateCodec implements Codec {
     const capacity = Math.min(output.length, length + (length >> 8) + 64);
     this.#compressScratch ??= arena.allocate(DEFLATE_SCRATCH_BYTES);
     if (source < 0) {
-      const region = this.#fit(this.#inputScratch, length);
+      const region = arena.fit(this.#inputScratch, length);
       this.#inputScratch = region;
       region.bytes.set(input);
       source = region.ptr;
     }
     if (target < 0) {
-      this.#outputScratch = this.#fit(this.#outputScratch, capacity);
+      this.#outputScratch = arena.fit(this.#outputScratch, capacity);
       target = this.#outputScratch.ptr;
     }
     const scratch = this.#compressScratch.ptr;
     const written = exports.deflate(source, length, target, capacity, this.#level, scratch);
     if (!direct && written > 0) output.set(arena.u8.subarray(target, target + written));
     return written;
-  }
-
-  /** `region` if it has `length` bytes, else a larger one in its place. */
-  #fit(region: Region | undefined, length: number): Region {
-    if (region !== undefined && region.length >= length) return region;
-    const larger = this.#kernel.arena.allocate(length);
-    if (region !== undefined) this.#kernel.arena.release(region);
-    return larger;
   }
 }
 

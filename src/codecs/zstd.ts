@@ -60,12 +60,12 @@ export class ZstdCodec implements Codec {
     let target = isDirect ? arena.pointer(output) : -1;
     if (source < 0) {
       // The entry of an L2 table can tell up to twice a cluster of input.
-      this.#inputCopy = this.#fit(this.#inputCopy, Math.max(inputLength, 2 * length));
+      this.#inputCopy = arena.fit(this.#inputCopy, Math.max(inputLength, 2 * length));
       this.#inputCopy.bytes.set(input);
       source = this.#inputCopy.ptr;
     }
     if (target < 0) {
-      this.#outputCopy = this.#fit(this.#outputCopy, length);
+      this.#outputCopy = arena.fit(this.#outputCopy, length);
       target = this.#outputCopy.ptr;
     }
     const scratch = this.#scratch.ptr;
@@ -86,14 +86,6 @@ export class ZstdCodec implements Codec {
     if (frame.length > output.length) return -1;
     output.set(frame);
     return frame.length;
-  }
-
-  /** `region` if it has `length` bytes, else a larger one in its place. */
-  #fit(region: Region | undefined, length: number): Region {
-    if (region !== undefined && region.length >= length) return region;
-    const larger = this.#kernel.arena.allocate(length);
-    if (region !== undefined) this.#kernel.arena.release(region);
-    return larger;
   }
 }
 

@@ -117,6 +117,14 @@ export class Arena {
     else this.#free.set(whole, [region.ptr]);
   }
 
+  /** `region` if it has `length` bytes, else a larger one in its place. Like `allocate`, may grow. */
+  fit(region: Region | undefined, length: number): Region {
+    if (region !== undefined && region.length >= length) return region;
+    const larger = this.allocate(length);
+    if (region !== undefined) this.release(region);
+    return larger;
+  }
+
   /** Whether `view` lies in this memory (and was not detached by growth). */
   contains(view: Uint8Array): boolean {
     return view.buffer === this.#u8.buffer;

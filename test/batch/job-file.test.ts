@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseJobs, readJobFile } from '../../src/batch/job-file.ts';
 
-const FILE = '/work/jobs/night.json';
+const FILE = '/srv/jobs/night.json';
 const parse = (value: unknown) => parseJobs(JSON.stringify(value), FILE);
 const JOB = { input: 'a.qcow2', target: 'out/a.raw', format: 'raw' };
 
@@ -9,18 +9,18 @@ describe('a job file', () => {
   it('gives jobs with names relative to its folder', () => {
     expect(parse({ jobs: [JOB, { ...JOB, input: ['a', '/b'], target: '../c' }] })).toEqual([
       {
-        inputs: [{ path: '/work/jobs/a.qcow2', format: undefined }],
-        target: '/work/jobs/out/a.raw',
+        inputs: [{ path: '/srv/jobs/a.qcow2', format: undefined }],
+        target: '/srv/jobs/out/a.raw',
         targetFormat: 'raw',
         create: {},
         allowExternal: [],
       },
       {
         inputs: [
-          { path: '/work/jobs/a', format: undefined },
+          { path: '/srv/jobs/a', format: undefined },
           { path: '/b', format: undefined },
         ],
-        target: '/work/c',
+        target: '/srv/c',
         targetFormat: 'raw',
         create: {},
         allowExternal: [],
@@ -51,11 +51,11 @@ describe('a job file', () => {
       ],
     });
     expect(first).toMatchObject({
-      inputs: [{ path: '/work/jobs/a', format: 'qcow2' }],
+      inputs: [{ path: '/srv/jobs/a', format: 'qcow2' }],
       targetFormat: 'qcow2',
       compress: true,
       create: defaults.create,
-      allowExternal: ['/work/jobs/bases'],
+      allowExternal: ['/srv/jobs/bases'],
       share: true,
     });
     expect(second).toMatchObject({
