@@ -33,7 +33,8 @@ async function convert({ job, threads }: BatchWorkerRequest): Promise<void> {
     reply({ progress: { done, total } });
   };
   makeFolder(job.target);
-  await convertFile({ ...job, threads, onProgress, signal: controller.signal });
+  const { signal } = controller;
+  await convertFile({ ...job, threads, blocking: true, onProgress, signal });
   reply({ finished: { bytesVirtual, bytesWritten: allocatedBytes(filesWritten(job)) } });
 }
 

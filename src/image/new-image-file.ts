@@ -1,8 +1,8 @@
-import { writeL1 } from '../format/l1-entry.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { ALLOCATOR_SLOTS, AppendAllocator } from './append-allocator.ts';
 import { headerCluster, type NewImageLayout } from './new-image.ts';
+import { NewTables } from './new-tables.ts';
 import { RefcountWriter } from './refcount-writer.ts';
 import type { ChunkRecord } from './target.ts';
 
@@ -16,6 +16,7 @@ export class NewImageFile {
   readonly allocatorState: Float64Array;
   readonly #storage: Storage;
   readonly #refcounts: RefcountWriter;
+  readonly #tables: NewTables;
 
   constructor(storage: Storage, layout: NewImageLayout, kernel: Kernel, shared: boolean) {
     const bytes = ALLOCATOR_SLOTS * Float64Array.BYTES_PER_ELEMENT;
@@ -26,21 +27,24 @@ export class NewImageFile {
     AppendAllocator.initialise(this.allocatorState, layout.headClusters);
     this.#storage = storage;
     this.#refcounts = new RefcountWriter(storage, layout, kernel);
+    this.#tables = new NewTables(storage, layout.header.l1TableOffset, layout.geometry);
   }
 
-  /** Enters what a chunk has allocated into L1 table and refcounts. */
+  /** Enters what a chunk has allocated into tables and refcounts. */
   async record({ references, tables }: ChunkRecord): Promise<void> {
     if (references) await this.#refcounts.add(references);
-    const entry = new Uint8Array(8);
-    for (let i = 0; i < tables.length; i += 2) {
-      writeL1(new DataView(entry.buffer), 0, tables[i + 1]!, true);
-      await this.#storage.write!(this.layout.header.l1TableOffset + tables[i]! * 8, entry);
-    }
+    for (const table of tables) await this.#tables.enter(table);
+  }
+
+  /** Writes the L2 tables gathered so far, for those who read them in the file. */
+  async writeTables(): Promise<void> {
+    await this.#tables.flush();
   }
 
   /** Writes what is left, and the header last. */
   async finish(): Promise<void> {
     const { clusterSize } = this.layout.geometry;
+    await this.writeTables();
     await this.#refcounts.head();
     await this.#refcounts.flush();
     const { l1TableOffset, l1Size, refcountTableOffset } = this.layout.header;

@@ -5,13 +5,15 @@ import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
 /** Guest bytes mapped at once when looking for data; the plan may end it earlier. */
 const WINDOW_BYTES = 2 ** 40;
 
+/** `data`: what must be read; `overlay`: also zeros that must hide a backing file; `all`: everything. */
+export type WantedChunks = 'data' | 'overlay' | 'all';
+
 /** What a converting thread reads from: one image, or several one after the other. */
 export class Source {
   readonly images: readonly Image[];
   /** Guest offset of each image, and the end of the last. */
   readonly #offsets: number[] = [0];
   readonly #plan = new Plan();
-  #sawCompressed = false;
 
   constructor(images: readonly Image[]) {
     this.images = images;
@@ -44,16 +46,10 @@ export class Source {
     into.fill(0, end - start);
   }
 
-  /** Whether `chunks` has met a compressed cluster in what it has mapped so far. */
-  get sawCompressed(): boolean {
-    return this.#sawCompressed;
-  }
-
   /**
-   * Chunks of `chunkBytes` that hold data, in order; with `all`, every chunk; with `overlay`, also
-   * those whose zeros must hide a backing file. Reads no guest data.
+   * Guest offsets of the chunks of `chunkBytes` that are wanted, in order. Reads no guest data.
    */
-  async *chunks(chunkBytes: number, which: 'data' | 'overlay' | 'all'): AsyncGenerator<number> {
+  async *chunks(chunkBytes: number, which: WantedChunks): AsyncGenerator<number> {
     let next = 0;
     if (which === 'all') for (; next < this.size; next += chunkBytes) yield next;
     const plan = new Plan();
@@ -62,7 +58,6 @@ export class Source {
       const chain = await image.chain();
       const stop = Math.min(imageEnd, at + WINDOW_BYTES) - offset;
       const reached = await image.map(at - offset, stop, plan);
-      this.#sawCompressed ||= plan.kind.subarray(0, plan.count).includes(RUN_COMPRESSED);
       for (let i = 0; i < plan.count; i++) {
         const kind = plan.kind[i]!;
         const wanted =

@@ -15,7 +15,7 @@ import type { ChunkRecord, Turn } from '../image/target.ts';
 import type { Region } from '../kernel/arena.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
-import { Source } from './chunks.ts';
+import { Source, type WantedChunks } from './chunks.ts';
 import { type OperationControl, throwIfAborted } from './control.ts';
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
@@ -56,6 +56,8 @@ export interface ConvertOptions extends OperationControl {
 /** Everything a thread needs to know to convert chunks; survives `structuredClone`. */
 export interface ConvertStepOptions {
   chunkBytes: number;
+  /** Which chunks there are; see `Source.chunks`. */
+  which: WantedChunks;
   target:
     | { format: 'raw'; size: number; minimumHole: number }
     | {
@@ -138,12 +140,8 @@ export class ConvertStep {
 export interface ChunkExecutor {
   /** Other threads need the state of the allocator; pages may have no shared memory. */
   readonly sharesState: boolean;
-  /**
-   * @param chunks guest offsets, ascending
-   * @param finished called once per chunk, in any order, one call at a time
-   */
+  /** @param finished called once per chunk with its guest offset, in any order, one call at a time */
   run(
-    chunks: AsyncIterable<number>,
     conversion: Conversion,
     finished: (start: number, record: ChunkRecord | null) => Promise<void>,
   ): Promise<void>;
@@ -152,6 +150,8 @@ export interface ChunkExecutor {
 /** A conversion about to run: what an executor needs to set up its threads. */
 export interface Conversion {
   source: Source;
+  /** Guest offsets of the chunks, ascending; every call lists them anew. */
+  chunks: () => AsyncIterable<number>;
   storage: Storage;
   dataStorage: Storage;
   kernel: Kernel;
@@ -162,7 +162,7 @@ export interface Conversion {
 /** Everything on the calling thread. */
 export const inlineExecutor: ChunkExecutor = {
   sharesState: false,
-  async run(chunks, { source, storage, dataStorage, kernel, step, allocatorState }, finished) {
+  async run({ source, chunks, storage, dataStorage, kernel, step, allocatorState }, finished) {
     const converter = await ConvertStep.prepare(
       source,
       storage,
@@ -171,7 +171,7 @@ export const inlineExecutor: ChunkExecutor = {
       step,
       allocatorState,
     );
-    for await (const start of chunks)
+    for await (const start of chunks())
       await finished(start, await converter.run(start, (allocate) => allocate()));
   },
 };
@@ -213,33 +213,31 @@ export async function convert(
   });
   const total = source.size;
   const { chunkBytes } = prepared.step;
-  let done = 0;
-  // Chunks that hold nothing count as done when the next one is reached.
-  async function* watched(): AsyncGenerator<number> {
-    let next = 0;
-    for await (const start of source.chunks(chunkBytes, prepared.which)) {
+  async function* chunks(): AsyncGenerator<number> {
+    for await (const start of source.chunks(chunkBytes, prepared.step.which)) {
       requireGoingOn();
-      done += start - next;
-      next = start + chunkBytes;
       yield start;
     }
   }
-  const finished = async (_start: number, record: ChunkRecord | null): Promise<void> => {
+  let done = 0;
+  const finished = async (start: number, record: ChunkRecord | null): Promise<void> => {
     requireGoingOn();
     if (record) await prepared.file?.record(record);
-    done += chunkBytes;
+    // Chunks before it hold nothing, are done, or will be in a moment.
+    done = Math.max(done, start + chunkBytes);
     await onProgress?.(Math.min(done, total), total);
   };
   const allocatorState = prepared.file?.allocatorState ?? new Float64Array(0);
   const conversion: Conversion = {
     source,
+    chunks,
     storage,
     dataStorage: dataStorage ?? storage,
     kernel,
     step: prepared.step,
     allocatorState,
   };
-  await executor.run(watched(), conversion, finished);
+  await executor.run(conversion, finished);
   requireGoingOn();
   await prepared.file?.finish();
   await onProgress?.(total, total);
@@ -247,7 +245,6 @@ export async function convert(
 
 interface PreparedTarget {
   step: ConvertStepOptions;
-  which: 'data' | 'overlay' | 'all';
   file?: NewImageFile;
 }
 
@@ -299,9 +296,9 @@ async function prepareTarget(
   return {
     step: {
       chunkBytes,
+      which,
       target: { format: 'qcow2', writer, compressionType, compressionLevel, leavesToBacking },
     },
-    which,
     file,
   };
 }
@@ -317,7 +314,8 @@ async function prepareRaw(
   const minimumHole = dense ? 0 : (options.sparseSize ?? 4096);
   const step: ConvertStepOptions = {
     chunkBytes: CHUNK_BYTES,
+    which: dense ? 'all' : 'data',
     target: { format: 'raw', size: source.size, minimumHole },
   };
-  return { step, which: dense ? 'all' : 'data' };
+  return { step };
 }

@@ -87,7 +87,7 @@ export async function preallocate(
   // Space first: the tables are written into it.
   if (dataStorage) await preallocateSpace(dataStorage, 0, header.size, preallocation);
   else await preallocateSpace(storage, headEnd, end, preallocation);
-  await preallocateTables(file, storage, dataStorage !== undefined);
+  await preallocateTables(file, dataStorage !== undefined);
 }
 
 /** Makes a raw image of the size asked for, rounded up to whole sectors: a hole, or reserved. */

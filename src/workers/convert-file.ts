@@ -10,18 +10,16 @@ import type { TargetFile } from '../node/target-file.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
 import { FileStorage } from '../storage/file.ts';
-import { threadedExecutor } from './convert-pool.ts';
+import { type ThreadOptions, threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
-
-/** How long events may have to wait while this thread converts. */
-const YIELD_MILLISECONDS = 50;
+import { withEvents } from './progress-events.ts';
 
 /** Guest bytes converted between two flushes in the background. */
 const FLUSH_BYTES = 128 * 2 ** 20;
 
 /** Converts image files to a new one. */
-export interface ConvertFileOptions extends InputFiles, OperationControl {
+export interface ConvertFileOptions extends InputFiles, OperationControl, ThreadOptions {
   target: string;
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
@@ -30,11 +28,6 @@ export interface ConvertFileOptions extends InputFiles, OperationControl {
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
-  /**
-   * Worker threads, at most 16; 1 stays on the calling thread. Default: one per core where clusters are
-   * compressed or decompressed, else 1.
-   */
-  threads?: number;
   /** Write into the existing target. */
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
@@ -82,7 +75,7 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
           create,
           copyBacking,
         };
-        const executor = threadedExecutor(inputFiles(options), paths, options.threads);
+        const executor = threadedExecutor(inputFiles(options), paths, options);
         const target = { storage: image.storage, dataStorage: data?.storage };
         const control = controlOf(options, (data ?? image).storage);
         await convert(images, target, { ...settings, ...control, executor, kernel });
@@ -138,7 +131,7 @@ async function overwriteRaw(
     delete settings.create;
     const place = { name: options.target, path: options.target };
     const paths = { target: place, data: place };
-    const executor = threadedExecutor(inputFiles(options), paths, options.threads);
+    const executor = threadedExecutor(inputFiles(options), paths, options);
     const control = controlOf(options, storage);
     await convert(images, storage, { ...settings, ...control, executor, kernel });
     if (options.durable !== false) await storage.flush();
@@ -151,27 +144,21 @@ function totalSize(images: readonly Image[]): number {
   return images.reduce((sum, image) => sum + image.virtualSize, 0);
 }
 
-/**
- * Lets signals and timers in between chunks, which this thread converts with blocking calls, and has
- * the system write the target to the disk meanwhile.
- */
+/** Has the system write the target to the disk while the conversion goes on. */
 function controlOf(
   { signal, onProgress, durable }: ConvertFileOptions,
   target: FileStorage,
 ): OperationControl {
-  let last = performance.now();
+  const report = withEvents(onProgress);
   let flushed = 0;
   return {
     signal,
-    async onProgress(done, total) {
-      await onProgress?.(done, total);
+    onProgress(done, total) {
       if (durable !== false && done - flushed >= FLUSH_BYTES) {
         flushed = done;
         target.beginFlush();
       }
-      if (performance.now() - last < YIELD_MILLISECONDS) return;
-      await new Promise((resolve) => setImmediate(resolve));
-      last = performance.now();
+      return report(done, total);
     },
   };
 }

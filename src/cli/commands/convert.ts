@@ -53,6 +53,7 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     target: args.operands.at(-1) ?? '',
     targetFormat: format,
     create,
+    blocking: true,
     durable: args.choice('cache', CACHE_MODES) !== 'unsafe',
     compress: args.has('compress'),
     ...values.compressionLevel(),
