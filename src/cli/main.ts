@@ -65,7 +65,11 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
-const status = await runCommandLine(process.argv.slice(2), context);
-process.exitCode = outputStatus ?? status;
-// A command that was stopped ends the way the signal would have ended it.
-if (stopped !== undefined && status !== 0) process.kill(process.pid, stopped);
+async function main(): Promise<void> {
+  const status = await runCommandLine(process.argv.slice(2), context);
+  process.exitCode = outputStatus ?? status;
+  // A command that was stopped ends the way the signal would have ended it.
+  if (stopped !== undefined && status !== 0) process.kill(process.pid, stopped);
+}
+
+void main();
