@@ -13,11 +13,10 @@ const compiled = new Map<KernelBackend, WebAssembly.Module>();
 let given: WebAssembly.Module | undefined;
 
 function decodeBase64(base64: string): Uint8Array<ArrayBuffer> {
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  // Uint8Array.from with a function takes ten times as long: 3 ms.
-  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
-  return bytes;
+  // Where there is Node's own decoder: the other way takes it several ms, in each thread.
+  const { Buffer } = globalThis as { Buffer?: typeof globalThis.Buffer };
+  if (Buffer !== undefined) return Buffer.from(base64, 'base64');
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
 /**
@@ -45,8 +44,9 @@ export function isSupported(backend: KernelBackend): boolean {
 
 function moduleOf(backend: 'wasm-simd' | 'wasm'): WebAssembly.Module | undefined {
   if (backend === 'wasm-simd' && given !== undefined) return given;
+  if (typeof WebAssembly !== 'object') return undefined;
   let module = compiled.get(backend);
-  if (module !== undefined || typeof WebAssembly !== 'object') return module;
+  if (module !== undefined) return module;
   try {
     module = new WebAssembly.Module(
       decodeBase64(backend === 'wasm-simd' ? WASM_SIMD : WASM_SCALAR),
