@@ -1,7 +1,7 @@
 // The contenders of this package: kernels on one backend, working in kernel memory as conversions do.
 // Each function takes a kernel and a batch and makes the call that is measured. No need of Node.
-import { loadCodec } from '../../dist/codecs/load.js';
-import { RUN_BYTES } from '../../dist/kernel/abi.js';
+import { loadCodec } from '../../build/modules/codecs/load.js';
+import { RUN_BYTES } from '../../build/modules/kernel/abi.js';
 import { CLUSTER_BYTES, sampleOf, unpack } from './batch.mjs';
 
 const CLUSTER_BITS = 16;

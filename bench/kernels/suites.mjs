@@ -1,5 +1,5 @@
 // The kernel suites: what is worked on and by whom. Nothing here needs Node.
-import { createKernel } from '../../dist/kernel/kernel.js';
+import { createKernel } from '../../build/modules/kernel/kernel.js';
 import { CLUSTER_BYTES, repeated } from './batch.mjs';
 import { measure } from './measure.mjs';
 import * as ours from './ours.mjs';

@@ -95,7 +95,8 @@ export class FileStorage implements Storage {
       const what = stat.isDirectory() ? 'a directory' : 'not a regular file';
       throw new Qcow2Error('REFUSED', `Could not open '${path}': it is ${what}`, { file: path });
     }
-    if (options.share !== true && isLocked(stat, options.mode === 'r+')) {
+    const mayBeOpen = options.share !== true && options.mode !== 'create';
+    if (mayBeOpen && isLocked(stat, options.mode === 'r+')) {
       fs.closeSync(this.fd);
       const hint = options.mode === 'r+' ? '' : ', or read it as it is with -U';
       const text = `Could not open '${path}': another program has it open; close it there first${hint}`;

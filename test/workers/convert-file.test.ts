@@ -20,7 +20,7 @@ let dir: string;
 const at = (name: string): string => join(dir, name);
 
 beforeAll(async () => {
-  ({ convertFile } = await import(/* @vite-ignore */ join(DIST, 'workers/convert-file.js')));
+  ({ convertFile } = await import(/* @vite-ignore */ join(DIST, 'node.js')));
   sources = makeTempDir('sources');
   fs.writeFileSync(join(sources, 'text.raw'), makeContent('text', 23 * MIB + 4608));
   const input = { path: join(sources, 'text.raw'), format: 'raw' as const };
