@@ -31,7 +31,13 @@ export function threadedCompareExecutor(
         own: step && (async (job) => ({ offset: await step.run(job), end: job.end })),
         ended: (sequence, outcome) => search.ended(sequence, outcome),
       };
-      const workerData: CompareStart = { files, limit: comparison.limit, share: share.state };
+      // The calling thread has made sure that nobody writes the images.
+      const unlocked = { ...files, share: true };
+      const workerData: CompareStart = {
+        files: unlocked,
+        limit: comparison.limit,
+        share: share.state,
+      };
       const url = new URL('./compare-worker.js', import.meta.url);
       const pool = new WorkerPool(share, work, () =>
         Array.from({ length: workersOf(threads, blocking) }, () => new Worker(url, { workerData })),

@@ -10,7 +10,7 @@ import { serve } from './worker-loop.ts';
 /** One thread of a comparison: its own descriptors, kernel and buffers. */
 const { files, limit, share } = workerData as CompareStart;
 
-await serve<CompareJob, ComparedJob>(new WorkShare(false, share), async () => {
+void serve<CompareJob, ComparedJob>(new WorkShare(false, share), async () => {
   const [first, second] = await openSource(files, createKernel());
   const step = await CompareStep.prepare([first!, second!]);
   return {

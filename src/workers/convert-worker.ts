@@ -16,7 +16,7 @@ function openTarget({ name, path }: TargetPath): FileStorage {
   return new FileStorage(name, { mode: 'r+', sync: true, realPath: path });
 }
 
-await serve<number, ConvertedChunk>(share, async () => {
+void serve<number, ConvertedChunk>(share, async () => {
   const kernel = createKernel();
   const source = new Source(await openSource(start.files, kernel));
   const target = openTarget(start.target);
