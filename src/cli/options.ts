@@ -73,6 +73,12 @@ const TARGET_FORMAT = {
   argument: 'FMT',
   help: 'format of the target, qcow2 or raw (default raw)',
 } as const;
+const TARGET_CACHE = {
+  name: 'cache',
+  short: 't',
+  argument: 'MODE',
+  help: 'cache mode of the target: all but unsafe (the default) wait until it is on the disk',
+} as const;
 const COMPRESS = {
   name: 'compress',
   short: 'c',
@@ -217,12 +223,7 @@ export const VERBS = {
         short: 'C',
         help: 'accepted: how ranges are copied is chosen by itself',
       },
-      {
-        name: 'cache',
-        short: 't',
-        argument: 'MODE',
-        help: 'cache mode of the target: unsafe does not wait until it is on the disk, all others do',
-      },
+      TARGET_CACHE,
       {
         name: 'source-cache',
         short: 'T',
@@ -302,6 +303,7 @@ export const VERBS = {
       { name: 'directory', short: 'd', argument: 'DIR', help: 'folder the targets go to' },
       CREATE_OPTIONS,
       COMPRESS,
+      TARGET_CACHE,
       { name: 'jobs', short: 'j', argument: 'N', help: 'number of images converted at a time' },
       {
         name: 'log',

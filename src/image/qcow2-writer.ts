@@ -54,6 +54,7 @@ export class Qcow2Writer implements ChunkWriter {
   /** Streams of the chunk, one behind the other. */
   readonly #streams: Region | undefined;
   readonly #entries: Uint8Array;
+  readonly #entriesView: DataView;
   readonly #kind: Uint8Array;
   readonly #host: Float64Array;
   /** Where the stream of a cluster starts in `#streams`, and one behind the last. */
@@ -79,6 +80,7 @@ export class Qcow2Writer implements ChunkWriter {
     this.#bitmap = kernel.arena.allocate(Math.ceil(chunkBytes / geometry.subclusterSize / 8) + 4);
     this.#streams = codec && kernel.arena.allocate(chunkBytes);
     this.#entries = new Uint8Array(clusters * geometry.l2EntrySize);
+    this.#entriesView = new DataView(this.#entries.buffer);
     this.#kind = new Uint8Array(clusters);
     this.#host = new Float64Array(clusters);
     this.#streamAt = new Float64Array(clusters + 1);
@@ -257,7 +259,7 @@ export class Qcow2Writer implements ChunkWriter {
     const { geometry, mappedAhead, hasBacking } = this.#options;
     const { extendedL2, l2EntrySize } = geometry;
     const at = k * l2EntrySize;
-    const view = new DataView(this.#entries.buffer);
+    const view = this.#entriesView;
     const kind = this.#kind[k]!;
     if (kind === COMPRESSED) {
       const length = this.#streamAt[k + 1]! - this.#streamAt[k]!;

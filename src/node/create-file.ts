@@ -45,7 +45,7 @@ export async function createFile(options: CreateFileOptions): Promise<{ size: nu
 /**
  * Runs `write` on new files for an image and, if it has one, its external data file. Both appear when
  * it has succeeded and they are durable, the data file first; neither if it fails.
- * @param durable false does not wait until their contents are on the disk
+ * @param durable see `TargetFile`
  */
 export async function withTargets(
   file: string,
@@ -56,13 +56,13 @@ export async function withTargets(
   const dataPath = dataFile && path.resolve(path.dirname(file), dataFile);
   if (dataPath !== undefined && (dataPath === path.resolve(file) || sameFile(dataPath, file)))
     throw new Qcow2Error('INVALID_ARGUMENT', `'${file}' cannot be its own data file`);
-  const image = new TargetFile(file);
+  const image = new TargetFile(file, durable);
   let data: TargetFile | undefined;
   try {
-    data = dataPath === undefined ? undefined : new TargetFile(dataPath);
+    data = dataPath === undefined ? undefined : new TargetFile(dataPath, durable);
     await write(image, data);
-    await data?.seal(durable);
-    await image.seal(durable);
+    await data?.seal();
+    await image.seal();
     data?.publish();
     publishAbove(image, data);
   } catch (error) {

@@ -34,14 +34,16 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
   targetIsZero?: boolean;
   /**
    * Wait until the target is on the disk before it gets its name; default true. Without it a power cut
-   * soon after may leave a target with holes.
+   * soon after may leave a new target with holes; one that replaces a file is waited for always.
    */
   durable?: boolean;
+  /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
+  kernel?: Kernel;
 }
 
 /**
  * Converts one image, or several one after the other, into a new file that appears under its name
- * when it is whole and durable. Memory depends on the threads, not on the images.
+ * when it is whole and, if not said otherwise, durable. Memory depends on the threads, not on the images.
  * @throws Qcow2Error of opening and reading the inputs and writing the target; ABORTED
  * @example
  * import { convertFile } from 'qcow2';
@@ -57,7 +59,7 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
   for (const { path: input } of options.inputs)
     if (sameFile(input, options.target)) throw isInput(options.target);
-  const kernel = createKernel();
+  const { kernel = createKernel() } = options;
   const images = await openSource(options, kernel);
   try {
     if (options.noCreate && options.targetFormat === 'raw')
