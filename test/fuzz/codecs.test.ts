@@ -15,7 +15,7 @@ describe.each(CODECS)('fuzzing %s', (codec) => {
   it(`${RUNS} damaged streams are decoded, or refused, as by the library of qemu-img`, () => {
     const { failure, counts } = fuzzer.fuzz({ seed: SEED, firstRun: 0, runs: RUNS });
     if (failure) throw new Error(reportCodec(failure, FOLDER));
-    expect(counts.decoded).toBeGreaterThan(RUNS / 10);
+    expect(counts.decoded).toBeGreaterThan(RUNS / 20);
     expect(counts.refused).toBeGreaterThan(RUNS / 10);
     expect(counts.stricter).toBeLessThan(RUNS / 50);
   });
@@ -28,9 +28,15 @@ describe.each(CODECS)('fuzzing %s', (codec) => {
     expect(counts.unfit).toBeGreaterThan(RUNS / 20);
   });
 
-  it('makes the same stream of the same seed and run', () => {
-    const [first, second] = [fuzzer.mutantOf(5, 77), fuzzer.mutantOf(5, 77)];
-    expect(second).toEqual(first);
-    expect(fuzzer.mutantOf(5, 78)).not.toEqual(first);
+  it('makes the same stream of the same seed and run, whatever was run before', () => {
+    const runs = Array.from({ length: 500 }, (_, run) => run);
+    const before = runs.map((run) => fuzzer.mutantOf(5, run));
+    fuzzer.fuzz({ seed: 5, firstRun: 0, runs: runs.length });
+    for (const run of runs) {
+      const again = fuzzer.mutantOf(5, run);
+      expect(again.length).toBe(before[run]?.length);
+      expect(Buffer.compare(again.stream, before[run]!.stream), `run ${run}`).toBe(0);
+    }
+    expect(before[78]).not.toEqual(before[77]);
   });
 });
