@@ -97,20 +97,23 @@ function unitsOf({ kind, times = 1 }, { bytes, lengths }) {
   return lengths.length * CLUSTER_BYTES * times;
 }
 
+/** Names of the suites that run in Node, or in a browser. */
+export function suiteNames(isNode) {
+  return Object.keys(SUITES).filter((name) => isNode || !SUITES[name].nodeOnly);
+}
+
 /**
  * @param {object} options
- * @param {string[]} options.only pieces of the names of suites; none means all
+ * @param {string[]} options.names of the suites to run
  * @param {object} options.inputs batches of real clusters: `clusters`, `deflated`, `zstd`
  * @param {Record<string, Record<string, (batch: object) => () => number>>} options.others by kind
- * @param {boolean} options.isNode
  * @param {number} options.milliseconds for each contender
  * @param {(text: string) => void} options.log
  */
-export async function runSuites({ only, inputs, others, isNode, milliseconds, log }) {
+export async function runSuites({ names, inputs, others, milliseconds, log }) {
   const results = [];
-  for (const [name, suite] of Object.entries(SUITES)) {
-    if (only.length > 0 && !only.some((part) => name.includes(part))) continue;
-    if (suite.nodeOnly && !isNode) continue;
+  for (const name of names) {
+    const suite = SUITES[name];
     const contenders = await contendersOf(suite, inputs, others);
     results.push(await measure({ name, ...contenders }, milliseconds, log));
   }
