@@ -43,6 +43,7 @@ export const ZSTD_CHECKSUM = 5;
 export const ZSTD_UNSUPPORTED = 6;
 
 export const ZSTD_SCRATCH_BYTES = 151552;
+export const ZSTD_ENCODE_SCRATCH_BYTES = 1310784;
 
 export const DEFLATE_FAST = 0;
 export const DEFLATE_DEFAULT = 1;
