@@ -30,9 +30,9 @@ import { fillSequenceCodes, writeSequences } from './encode-sequences';
 @inline const COMPRESSED: u32 = 2;
 // @ts-ignore: decorator
 @inline const BLOCK_HEADER: usize = 3;
-/** Sources of up to this length have positions of two bytes. */
+/** `tableBits` for usual clusters. */
 // @ts-ignore: decorator
-@inline const NARROW: usize = 1 << 16;
+@inline const USUAL_BITS: u32 = 15;
 
 fillCosts();
 fillSequenceCodes();
@@ -65,12 +65,18 @@ export function zstd_compress(
   return end == 0 ? -1 : <i32>(end - out);
 }
 
+/** Whether positions of two bytes will do, and the tables have the size that is known beforehand. */
+// @ts-ignore: decorator
+@inline
+function isUsual(length: usize): bool {
+  return length > 1 << 14 && length <= 1 << 16;
+}
+
 /** Clears as much of the tables as a source of `length` is worth. */
 function clearTables(length: usize, scratch: usize): void {
-  const isNarrow = length <= NARROW;
-  const bits = 32 - clz<u32>(<u32>length | 1023);
-  tableBits = min<u32>(bits, isNarrow ? 16 : 17);
-  const width: u32 = isNarrow ? 1 : 2;
+  tableBits = min<u32>(32 - clz<u32>((<u32>length - 1) | 1023), 17);
+  if (isUsual(length)) tableBits = USUAL_BITS;
+  const width: u32 = isUsual(length) ? 1 : 2;
   memory.fill(scratch + LONG_TABLE, 0, (<usize>1) << (tableBits + width));
   memory.fill(scratch + SHORT_TABLE, 0, (<usize>1) << (tableBits - 1 + width));
 }
@@ -107,17 +113,18 @@ function writeBlocks(src: usize, end: usize, out: usize, outEnd: usize, scratch:
     if (outEnd < out + BLOCK_HEADER) return 0;
     const first = distance0;
     const second = distance1;
-    const blockEnd = writeCompressed(src, at, at + length, out + BLOCK_HEADER, outEnd, scratch);
+    const content = out + BLOCK_HEADER;
+    const blockEnd = writeCompressed(src, end, at, at + length, content, outEnd, scratch);
     if (blockEnd != 0) {
-      writeBlockHeader(out, COMPRESSED, blockEnd - out - BLOCK_HEADER, isLast);
+      writeBlockHeader(out, COMPRESSED, blockEnd - content, isLast);
       out = blockEnd;
     } else {
       // No decoder sees the sequences that were found.
       setDistances(first, second);
       if (length + BLOCK_HEADER > outEnd - out) return 0;
       writeBlockHeader(out, RAW, length, isLast);
-      memory.copy(out + BLOCK_HEADER, at, length);
-      out += BLOCK_HEADER + length;
+      memory.copy(content, at, length);
+      out = content + length;
     }
     at += length;
   } while (at < end);
@@ -127,6 +134,7 @@ function writeBlocks(src: usize, end: usize, out: usize, outEnd: usize, scratch:
 /** Writes what is in a compressed block; where it ends, or 0 if it saves little or does not fit. */
 function writeCompressed(
   src: usize,
+  sourceEnd: usize,
   at: usize,
   end: usize,
   out: usize,
@@ -137,7 +145,7 @@ function writeCompressed(
   const gain = (length >> 6) + 2;
   if (length <= gain) return 0;
   outEnd = min(outEnd, out + length - gain);
-  parseBlock(src, at, end, scratch);
+  parseBlock(src, sourceEnd, at, end, scratch);
   const literals = scratch + LITERALS;
   const sequencesAt = writeLiterals(out, outEnd, literals, literalsEnd - literals);
   if (sequencesAt == 0) return 0;
@@ -145,15 +153,17 @@ function writeCompressed(
   return writeSequences(sequencesAt, outEnd, sequences, sequencesEnd, scratch + CODES);
 }
 
-function parseBlock(src: usize, at: usize, end: usize, scratch: usize): void {
+function parseBlock(src: usize, sourceEnd: usize, at: usize, end: usize, scratch: usize): void {
   const long = scratch + LONG_TABLE;
   const short = scratch + SHORT_TABLE;
   const literals = scratch + LITERALS;
   const sequences = scratch + SEQUENCES;
-  const longShift = <u64>(64 - tableBits);
-  if (tableBits <= 16) {
-    parse<u16>(long, short, longShift, longShift + 1, src, at, end, literals, sequences);
+  if (isUsual(sourceEnd - src)) {
+    // With constant shifts the loop has registers enough.
+    const shift: u64 = 64 - USUAL_BITS;
+    parse<u16>(long, short, shift, shift + 1, src, at, end, literals, sequences);
   } else {
-    parse<u32>(long, short, longShift, longShift + 1, src, at, end, literals, sequences);
+    const shift = <u64>(64 - tableBits);
+    parse<u32>(long, short, shift, shift + 1, src, at, end, literals, sequences);
   }
 }

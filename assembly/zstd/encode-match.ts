@@ -58,6 +58,13 @@ function equalBytes(a: usize, b: usize, end: usize): usize {
   return min(b, end) - start;
 }
 
+/** Number of equal bytes in front of `a` and `b`, of at most 8 and `max`; how many is hard to predict. */
+// @ts-ignore: decorator
+@inline
+function equalBefore(a: usize, b: usize, max: usize): usize {
+  return min(<usize>(clz<u64>(load<u64>(a - 8) ^ load<u64>(b - 8)) >> 3), max);
+}
+
 /** Copies literals in whole words: up to 31 bytes more than asked for. */
 // @ts-ignore: decorator
 @inline
@@ -165,11 +172,9 @@ export function parse<T>(
       }
       d1 = d0;
       d0 = at - candidate;
-      while (at > anchor && candidate > src && load<u8>(at - 1) == load<u8>(candidate - 1)) {
-        at--;
-        candidate--;
-        length++;
-      }
+      const before = equalBefore(candidate, at, min(at - anchor, candidate - src));
+      at -= before;
+      length += before;
       offsetValue = d0 + 3;
       break;
     } while (at <= last);
