@@ -7,5 +7,5 @@ import { runSuites } from './suites.mjs';
 export async function runKernelBenches({ only, milliseconds, log }) {
   const inputs = await loadInputs(log);
   const others = otherContenders(log);
-  return await runSuites({ only, inputs, others, isNode: true, milliseconds, log });
+  return await runSuites({ only, inputs, others, milliseconds, log });
 }

@@ -78,9 +78,7 @@ const SUITES = {
     kind: 'zstdEncode',
     make: ours.encoding(1),
     batch: ({ clusters }) => clusters,
-    backends: ['wasm-simd'],
     isSized: true,
-    nodeOnly: true,
   },
 };
 
@@ -102,15 +100,13 @@ function unitsOf({ kind, times = 1 }, { bytes, lengths }) {
  * @param {string[]} options.only pieces of the names of suites; none means all
  * @param {object} options.inputs batches of real clusters: `clusters`, `deflated`, `zstd`
  * @param {Record<string, Record<string, (batch: object) => () => number>>} options.others by kind
- * @param {boolean} options.isNode
  * @param {number} options.milliseconds for each contender
  * @param {(text: string) => void} options.log
  */
-export async function runSuites({ only, inputs, others, isNode, milliseconds, log }) {
+export async function runSuites({ only, inputs, others, milliseconds, log }) {
   const results = [];
   for (const [name, suite] of Object.entries(SUITES)) {
     if (only.length > 0 && !only.some((part) => name.includes(part))) continue;
-    if (suite.nodeOnly && !isNode) continue;
     const contenders = await contendersOf(suite, inputs, others);
     results.push(await measure({ name, ...contenders }, milliseconds, log));
   }
@@ -121,7 +117,7 @@ async function contendersOf(suite, inputs, others) {
   const { kind, unit = 'byte', times = 1, isSized = false } = suite;
   const batch = suite.batch(inputs);
   const calls = {};
-  for (const backend of suite.backends ?? BACKENDS) {
+  for (const backend of BACKENDS) {
     calls[`ours, ${backend}`] = repeated(times, await suite.make(createKernel({ backend }), batch));
   }
   for (const [name, prepare] of Object.entries(others[kind] ?? {})) {

@@ -124,11 +124,16 @@ describe('every backend the same frame, read by every decoder', () => {
   test('near noise: values of a few bits, and a few values among noise', () => {
     const random = makeRandom(7);
     for (const values of [2, 3, 5, 17, 64, 129, 200, 255]) {
-      const plain = Uint8Array.from({ length: 9000 }, () => random(values) * (values < 128 ? 2 : 1));
+      const plain = Uint8Array.from(
+        { length: 9000 },
+        () => random(values) * (values < 128 ? 2 : 1),
+      );
       encode(plain, `${values} values`);
     }
     for (let share = 1; share <= 64; share *= 2) {
-      const plain = Uint8Array.from({ length: 9000 }, () => (random(share) === 0 ? 7 : random(256)));
+      const plain = Uint8Array.from({ length: 9000 }, () =>
+        random(share) === 0 ? 7 : random(256),
+      );
       encode(plain, `one of ${share}`);
     }
   });
@@ -165,7 +170,9 @@ test('every form of literals and of tables is used where it is the shortest', ()
   expect(parts(new Uint8Array(65536)).modes).toEqual([[0, 0, 0]]);
   // Records of 20 bytes with 4 new ones: all matches are of 16 bytes.
   const records = Buffer.from(
-    Array.from({ length: 20 * 60 }, (_, i) => (i % 20 < 4 ? Math.floor(i / 20) * 4 + (i % 20) : 7 + i % 20)),
+    Array.from({ length: 20 * 60 }, (_, i) =>
+      i % 20 < 4 ? Math.floor(i / 20) * 4 + (i % 20) : 7 + (i % 20),
+    ),
   );
   expect(parts(records).modes[0]?.[2]).toBe(1);
 });

@@ -95,7 +95,10 @@ export function describeShares(shares: readonly number[], log: number): number[]
     const width = 32 - Math.clz32(remaining + 1);
     const spare = 2 ** width - 2 - remaining;
     const value = states + 1;
-    writer.put(value >= 2 ** (width - 1) ? value + spare : value, value < spare ? width - 1 : width);
+    writer.put(
+      value >= 2 ** (width - 1) ? value + spare : value,
+      value < spare ? width - 1 : width,
+    );
     remaining -= states;
     if (states > 0) continue;
     let run = 0;

@@ -102,7 +102,10 @@ function encodeLiterals(literals: Uint8Array): number[] {
   const longest = Math.max(...lengths);
   const weights = lengths.map((each) => (each === 0 ? 0 : longest + 1 - each));
   const tree = describeTree(weights.slice(0, -1));
-  const bits = frequencies.reduce((sum, frequency, i) => sum + frequency * (lengths[i] as number), 0);
+  const bits = frequencies.reduce(
+    (sum, frequency, i) => sum + frequency * (lengths[i] as number),
+    0,
+  );
   const format = length < LEAST_FOUR ? 0 : length < 1024 ? 1 : length < 16384 ? 2 : 3;
   const headerBytes = [3, 3, 4, 5][format] as number;
   if (tree === undefined) return raw();
