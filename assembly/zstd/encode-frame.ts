@@ -30,6 +30,9 @@ import { fillSequenceCodes, writeSequences } from './encode-sequences';
 @inline const COMPRESSED: u32 = 2;
 // @ts-ignore: decorator
 @inline const BLOCK_HEADER: usize = 3;
+/** Up to this length the short table, but for usual clusters, is of 4 bytes. */
+// @ts-ignore: decorator
+@inline const SHORT_SOURCE: usize = 1 << 18;
 /** `tableBits` for usual clusters. */
 // @ts-ignore: decorator
 @inline const USUAL_BITS: u32 = 15;
@@ -161,9 +164,11 @@ function parseBlock(src: usize, sourceEnd: usize, at: usize, end: usize, scratch
   if (isUsual(sourceEnd - src)) {
     // With constant shifts the loop has registers enough.
     const shift: u64 = 64 - USUAL_BITS;
-    parse<u16>(long, short, shift, shift + 1, src, at, end, literals, sequences);
+    parse<u16>(long, short, shift, shift + 1, 24, src, at, end, literals, sequences);
   } else {
     const shift = <u64>(64 - tableBits);
-    parse<u32>(long, short, shift, shift + 1, src, at, end, literals, sequences);
+    // Short sources have few matches of 5 bytes, and long ones too many of 4.
+    const skip: u64 = sourceEnd - src <= SHORT_SOURCE ? 32 : 24;
+    parse<u32>(long, short, shift, shift + 1, skip, src, at, end, literals, sequences);
   }
 }

@@ -14,7 +14,7 @@
 /** Newest position of each hash of 8 bytes: up to 2^17 u32. */
 // @ts-ignore: decorator
 @inline export const LONG_TABLE: usize = 0;
-/** Newest position of each hash of 5 bytes: up to 2^16 u32. */
+/** Newest position of each hash of 4 or 5 bytes: up to 2^16 u32. */
 // @ts-ignore: decorator
 @inline export const SHORT_TABLE: usize = LONG_TABLE + (4 << 17);
 /** Literals of a block, one behind the other. */

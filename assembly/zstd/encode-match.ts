@@ -1,7 +1,7 @@
-// Match finder of the compressor: two hash tables, of 8 bytes and of 5, with one position each.
+// Match finder of the compressor: two hash tables, of 8 bytes and of 4 or 5, with one position each.
 //
 // Positions count from the start of the source, so a cleared entry is the first byte: a candidate
-// like any other, since all are compared byte by byte. Sources of up to 64 KiB have u16 positions.
+// like any other, since all are compared byte by byte. Positions are u16 where they fit.
 import { LENGTH_SHIFT, OFFSET_SHIFT } from './encode-layout';
 
 /** Bytes that a hash is made of; behind `end - SEARCH_BYTES` there are only literals. */
@@ -37,8 +37,8 @@ function longSlot<T>(table: usize, bytes: u64, shift: u64): usize {
 
 // @ts-ignore: decorator
 @inline
-function shortSlot<T>(table: usize, bytes: u64, shift: u64): usize {
-  return table + (<usize>(((bytes << 24) * MULTIPLIER) >> shift) << alignof<T>());
+function shortSlot<T>(table: usize, bytes: u64, skip: u64, shift: u64): usize {
+  return table + (<usize>(((bytes << skip) * MULTIPLIER) >> shift) << alignof<T>());
 }
 
 /** Number of equal bytes at `a` and `b`, which lies behind it and ends at `end`. */
@@ -98,6 +98,7 @@ function sequence(literals: usize, length: usize, offsetValue: usize): u64 {
 /**
  * Cuts a block into sequences and literals.
  * @param T width of the tables' positions
+ * @param skip bits of 8 bytes that the short table's hash leaves out: 24 or 32
  * @param src start of the source, which matches reach back to
  * @param at start of the block
  * @param end end of the block, with 40 readable bytes behind it
@@ -109,6 +110,7 @@ export function parse<T>(
   shortTable: usize,
   longShift: u64,
   shortShift: u64,
+  skip: u64,
   src: usize,
   at: usize,
   end: usize,
@@ -132,7 +134,7 @@ export function parse<T>(
     let searched = at;
     do {
       searched = at;
-      const slotShort = shortSlot<T>(shortTable, bytes, shortShift);
+      const slotShort = shortSlot<T>(shortTable, bytes, skip, shortShift);
       const candidateShort = src + <usize>load<T>(slotShort);
       store<T>(slot, <T>(at - src));
       store<T>(slotShort, <T>(at - src));
@@ -190,9 +192,9 @@ export function parse<T>(
     // Positions inside the match, where further matches are likely to begin.
     const inside = load<u64>(searched + 2);
     store<T>(longSlot<T>(longTable, inside, longShift), <T>(searched + 2 - src));
-    store<T>(shortSlot<T>(shortTable, inside, shortShift), <T>(searched + 2 - src));
+    store<T>(shortSlot<T>(shortTable, inside, skip, shortShift), <T>(searched + 2 - src));
     store<T>(longSlot<T>(longTable, load<u64>(at - 2), longShift), <T>(at - 2 - src));
-    store<T>(shortSlot<T>(shortTable, load<u64>(at - 1), shortShift), <T>(at - 1 - src));
+    store<T>(shortSlot<T>(shortTable, load<u64>(at - 1), skip, shortShift), <T>(at - 1 - src));
     // Without literals the first offset value is the distance before the last.
     while (load<u32>(at) == load<u32>(at - d1)) {
       length = 4 + equalBytes(at + 4 - d1, at + 4, end);
@@ -201,7 +203,7 @@ export function parse<T>(
       d0 = d;
       const here = load<u64>(at);
       store<T>(longSlot<T>(longTable, here, longShift), <T>(at - src));
-      store<T>(shortSlot<T>(shortTable, here, shortShift), <T>(at - src));
+      store<T>(shortSlot<T>(shortTable, here, skip, shortShift), <T>(at - src));
       store<u64>(sequences, sequence(0, length, 1));
       sequences += 8;
       at += length;

@@ -171,7 +171,7 @@ test('every form of literals and of tables is used where it is the shortest', ()
   // Records of 20 bytes with 4 new ones: all matches are of 16 bytes.
   const records = Buffer.from(
     Array.from({ length: 20 * 60 }, (_, i) =>
-      i % 20 < 4 ? Math.floor(i / 20) * 4 + (i % 20) : 7 + (i % 20),
+      i % 20 < 4 ? Math.floor(i / 20) * 4 + (i % 20) : 236 + (i % 20),
     ),
   );
   expect(parts(records).modes[0]?.[2]).toBe(1);

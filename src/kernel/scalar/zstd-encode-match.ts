@@ -30,6 +30,8 @@ export class Matcher {
   readonly #u8: Uint8Array;
   readonly #src: number;
   readonly #bits: number;
+  /** Whether the short table is of 4 bytes, else of 5. */
+  readonly #isOfFour: boolean;
   readonly #long: Uint32Array;
   readonly #short: Uint32Array;
   /** The last two distances. */
@@ -40,6 +42,7 @@ export class Matcher {
     this.#u8 = u8;
     this.#src = src;
     this.#bits = isUsual ? 15 : Math.min(32 - Math.clz32((length - 1) | 1023), 17);
+    this.#isOfFour = !isUsual && length <= 2 ** 18;
     this.#long = new Uint32Array(2 ** this.#bits);
     this.#short = new Uint32Array(2 ** (this.#bits - 1));
   }
@@ -55,6 +58,7 @@ export class Matcher {
   }
 
   #shortSlot(at: number): number {
+    if (this.#isOfFour) return hash(0, this.#word(at), 33 - this.#bits);
     return hash((this.#word(at) << 24) >>> 0, this.#word(at + 1), 33 - this.#bits);
   }
 
