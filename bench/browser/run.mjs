@@ -17,7 +17,7 @@ const CHROMIUM = {
  * @param {(text: string) => void} options.log
  */
 export async function runBrowserBenches({ wants, milliseconds, log }) {
-  const names = suiteNames(false).filter(wants);
+  const names = suiteNames().filter(wants);
   if (names.length === 0) return [];
   const batches = Object.entries(await loadInputs(log));
   const lengths = Object.fromEntries(batches.map(([name, batch]) => [name, [...batch.lengths]]));

@@ -10,7 +10,7 @@ import { runSuites, suiteNames } from './suites.mjs';
  * @param {(text: string) => void} options.log
  */
 export async function runKernelBenches({ wants, milliseconds, log }) {
-  const names = suiteNames(true).filter(wants);
+  const names = suiteNames().filter(wants);
   if (names.length === 0) return [];
   const inputs = await loadInputs(log);
   return await runSuites({ names, inputs, others: otherContenders(log), milliseconds, log });

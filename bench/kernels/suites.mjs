@@ -78,9 +78,7 @@ const SUITES = {
     kind: 'zstdEncode',
     make: ours.encoding(1),
     batch: ({ clusters }) => clusters,
-    backends: ['wasm-simd'],
     isSized: true,
-    nodeOnly: true,
   },
 };
 
@@ -98,8 +96,8 @@ function unitsOf({ kind, times = 1 }, { bytes, lengths }) {
 }
 
 /** Names of the suites that run in Node, or in a browser. */
-export function suiteNames(isNode) {
-  return Object.keys(SUITES).filter((name) => isNode || !SUITES[name].nodeOnly);
+export function suiteNames() {
+  return Object.keys(SUITES);
 }
 
 /**
@@ -124,7 +122,7 @@ async function contendersOf(suite, inputs, others) {
   const { kind, unit = 'byte', times = 1, isSized = false } = suite;
   const batch = suite.batch(inputs);
   const calls = {};
-  for (const backend of suite.backends ?? BACKENDS) {
+  for (const backend of BACKENDS) {
     calls[`ours, ${backend}`] = repeated(times, await suite.make(createKernel({ backend }), batch));
   }
   for (const [name, prepare] of Object.entries(others[kind] ?? {})) {

@@ -144,4 +144,21 @@ export interface KernelExports {
     out_length: number,
     scratch: number,
   ): number;
+
+  /**
+   * Compresses to one zstd frame (RFC 8878): a single segment that tells its content size (at most
+   * 16 MiB), without a checksum. Equal arguments give equal bytes in every build. `src` must have
+   * 64 readable bytes behind it, which do not count, and `out` 64 writable ones, which are as before
+   * after the call. Input, output and scratch must not overlap.
+   * @param out_capacity greatest length of the frame in bytes
+   * @param scratch `ZSTD_ENCODE_SCRATCH_BYTES` of memory, 16-byte aligned, undefined before and after
+   * @returns length of the frame in bytes, or -1 if it does not fit (`out` is then undefined)
+   */
+  zstd_compress(
+    src: number,
+    src_length: number,
+    out: number,
+    out_capacity: number,
+    scratch: number,
+  ): number;
 }

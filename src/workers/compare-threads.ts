@@ -21,7 +21,7 @@ export function threadedCompareExecutor(
 ): CompareExecutor {
   return {
     async run(comparison, finished) {
-      if (threads <= 1 || (!blocking && (await isSmall(comparison))))
+      if (threads <= 1 || (await isSmall(comparison)))
         return inlineCompareExecutor.run(comparison, finished);
       const share = new WorkShare(true);
       const step = blocking ? await CompareStep.prepare(comparison.images) : undefined;

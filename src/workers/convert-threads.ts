@@ -39,7 +39,7 @@ export function threadedExecutor(
   return {
     sharesState: threads !== 1,
     async run(conversion, finished) {
-      if (threads <= 1 || (!blocking && (await isSmall(conversion))))
+      if (threads <= 1 || (await isSmall(conversion)))
         return inlineExecutor.run(conversion, finished);
       const share = new WorkShare(true);
       const own = blocking ? await ownStep(conversion, share) : undefined;
