@@ -1,7 +1,8 @@
 // The constants of src/kernel/abi.ts, where they are explained; a test compares the two files.
 export const ABI_VERSION = 3;
 
-export const RUN_BYTES = 24;
+export const RUN_BYTES = 16;
+export const RUN_KIND_BITS = 3;
 
 export const RUN_UNALLOCATED = 0;
 export const RUN_ZERO_PLAIN = 1;

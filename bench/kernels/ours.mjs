@@ -64,7 +64,8 @@ function decodingTables(name, entryBytes) {
   return (kernel, batch) => {
     const tables = placed(kernel, batch);
     const runs = kernel.arena.allocate(batch.outputBytes);
-    const capacity = Math.floor(batch.outputBytes / RUN_BYTES);
+    // The end of the last run takes a record, too.
+    const capacity = Math.floor(batch.outputBytes / RUN_BYTES) - 1;
     const decode = kernel.exports[name];
     return () => {
       let count = 0;

@@ -1,8 +1,12 @@
 /** Constants shared with `assembly/abi.ts`; a test compares the two. */
 export const ABI_VERSION = 3;
 
-/** Bytes of a run record: u32 kind, u32 first unit, u32 units, u32 aux, f64 host offset. */
-export const RUN_BYTES = 24;
+/**
+ * Bytes of a run record: u32 kind and, above `RUN_KIND_BITS`, aux; u32 first unit; f64 host offset. A
+ * run ends where the next one begins; behind the last one a record has the end in place of a unit.
+ */
+export const RUN_BYTES = 16;
+export const RUN_KIND_BITS = 3;
 
 /** `kind` of a run record. */
 export const RUN_UNALLOCATED = 0;

@@ -31,8 +31,8 @@ export interface KernelExports {
   /**
    * Decodes entries `first .. first+count` of the standard L2 table at `table` into coalesced runs
    * at `out` (format sections 7, 8, 11). Record: see `RUN_*` in `abi.ts` of this folder. Stops early
-   * when one more record than `capacity` would be needed: go on at `first + units` of the last one.
-   * Returns the number of records.
+   * when one more record than `capacity` would be needed: go on where the last one ends. Returns the
+   * number of records; at `out` there must be room for one more than `capacity`.
    * Runs join when their kind and attributes are equal and, where they have a host offset, the
    * second begins where the first ends; compressed and invalid entries are records of their own.
    * Alignment, the version 2 zero flag and "host equals guest" are checked for every entry that

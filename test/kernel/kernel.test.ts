@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { isQcow2Error } from '../../src/errors.ts';
-import { RUN_BYTES } from '../../src/kernel/abi.ts';
+import { RUN_BYTES, RUN_KIND_BITS } from '../../src/kernel/abi.ts';
 import { allBackends, loadScalar } from './backends.ts';
 
 const { createKernel } = await import('../../src/kernel/kernel.ts');
@@ -74,17 +74,21 @@ describe.each(allBackends())('arena of $name', ({ kernel }) => {
   test('RunReader reads records', () => {
     const runs = new RunReader(arena, 64);
     const view = new DataView(runs.region.bytes.buffer, runs.pointer);
-    for (let i = 0; i < 3; i++) {
-      for (let word = 0; word < 4; word++)
-        view.setUint32(i * RUN_BYTES + word * 4, i * 10 + word, true);
-      view.setFloat64(i * RUN_BYTES + 16, 2 ** 50 + i, true);
+    for (let i = 0; i < 4; i++) {
+      view.setUint32(i * RUN_BYTES, (4 + i) | ((2 ** 28 + i) << RUN_KIND_BITS), true);
+      view.setUint32(i * RUN_BYTES + 4, 100 * i ** 2, true);
+      view.setFloat64(i * RUN_BYTES + 8, 2 ** 50 + i, true);
     }
     for (let i = 0; i < 3; i++) {
-      expect([runs.kind(i), runs.first(i), runs.units(i), runs.aux(i)]).toEqual(
-        [0, 1, 2, 3].map((word) => i * 10 + word),
-      );
-      expect(runs.host(i)).toBe(2 ** 50 + i);
+      expect([runs.kind(i), runs.first(i), runs.units(i), runs.aux(i), runs.host(i)]).toEqual([
+        4 + i,
+        100 * i ** 2,
+        100 * (2 * i + 1),
+        2 ** 28 + i,
+        2 ** 50 + i,
+      ]);
     }
+    expect(runs.region.length).toBe(65 * RUN_BYTES);
     expect(runs.capacity).toBe(64);
   });
 });
