@@ -95,7 +95,7 @@ function unitsOf({ kind, times = 1 }, { bytes, lengths }) {
   return lengths.length * CLUSTER_BYTES * times;
 }
 
-/** Names of the suites that run in Node, or in a browser. */
+/** Names of all suites, which run in Node and in a browser. */
 export function suiteNames() {
   return Object.keys(SUITES);
 }
