@@ -62,7 +62,7 @@ describe('images of every kind hold what was written to them', () => {
           }
           if (runs++ % 4 === 0) await compareWithQemu(subject, model, image);
         }),
-        { numRuns: RUNS, seed: SEED },
+        { numRuns: RUNS, seed: SEED, interruptAfterTimeLimit: 50_000 },
       );
     });
   }
