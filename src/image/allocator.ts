@@ -94,7 +94,8 @@ export class ClusterAllocator {
         continue;
       }
       await this.#take(first, count);
-      if (first === this.#hint) this.#hint = first + count;
+      // Behind what is found for one cluster nothing is free that was passed over.
+      if (first === this.#hint || count === 1) this.#hint = first + count;
       return first * this.#geometry.clusterSize;
     }
   }
