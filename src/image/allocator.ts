@@ -215,7 +215,6 @@ export class ClusterAllocator {
     const last = (): number => this.#blockIndex(first + count + missing.length - 1);
     for (let index = this.#blockIndex(first); index <= last(); index++)
       if ((await this.refcounts.blockOffset(index)) === 0) missing.push(index);
-    // Nothing is missing for the clusters themselves: the one behind is not needed.
     return missing;
   }
 
