@@ -27,6 +27,7 @@ export {
   check,
   type FindingClass,
 } from './operations/check.ts';
+export type { DiskRange } from './operations/chunks.ts';
 export {
   type CompareDifference,
   type CompareOptions,

@@ -16,6 +16,8 @@ export interface VerbSpec {
   readonly minOperands: number;
   readonly maxOperands: number;
   readonly options: readonly OptionSpec[];
+  /** Operands that need a line each: how they are written, and what they are. */
+  readonly operandHelp?: readonly (readonly [string, string])[];
 }
 
 const FORMAT = { name: 'format', short: 'f', long: 'format', argument: 'FMT' } as const;
@@ -289,6 +291,27 @@ export const VERBS = {
       IMAGE_OPTS,
       ALLOW_EXTERNAL,
       OBJECT,
+    ],
+  },
+  dd: {
+    summary: 'Copy a part of a disk, in blocks, into a new image.',
+    operands: '[bs=SIZE] [count=N] [skip=N] if=FILE of=TARGET',
+    minOperands: 0,
+    maxOperands: Number.POSITIVE_INFINITY,
+    options: [
+      { ...FORMAT, help: 'format of the input, qcow2 or raw; found out if not given' },
+      TARGET_FORMAT,
+      FORCE_SHARE,
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+    operandHelp: [
+      ['bs=SIZE', 'bytes of a block, 1 to 2147483647 (default 512)'],
+      ['count=N', 'stop behind the first N blocks of the input; those skipped count as well'],
+      ['skip=N', 'leave out the first N blocks of the input'],
+      ['if=FILE', 'the input'],
+      ['of=TARGET', 'the new image'],
     ],
   },
   batch: {

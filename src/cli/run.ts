@@ -19,6 +19,7 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   convert: () => import('./commands/convert.ts'),
   compare: () => import('./commands/compare.ts'),
   measure: () => import('./commands/measure.ts'),
+  dd: () => import('./commands/dd.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),
 };

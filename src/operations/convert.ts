@@ -15,7 +15,7 @@ import type { ChunkRecord, Turn } from '../image/target.ts';
 import type { Region } from '../kernel/arena.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
-import { Source } from './chunks.ts';
+import { type DiskRange, Source } from './chunks.ts';
 import { type OperationControl, throwIfAborted } from './control.ts';
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
@@ -28,6 +28,8 @@ export interface ConvertOptions extends OperationControl {
   format: 'raw' | 'qcow2';
   /** Of the new qcow2 image; `size` is the source's when absent. */
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
+  /** Copy this part of the disk only; what lies behind the disk's end does not count. */
+  range?: DiskRange | undefined;
   /** Compress every cluster that shrinks. */
   compress?: boolean;
   /** How hard deflate tries; zstd has one level. Default `default`. */
@@ -206,7 +208,7 @@ export async function convert(
   const { storage, dataStorage } = targetStorages(target);
   const requireGoingOn = (): void => throwIfAborted(signal, 'the conversion');
   requireGoingOn();
-  const source = new Source(images instanceof Image ? [images] : images);
+  const source = new Source(images instanceof Image ? [images] : images, options.range);
   const prepared = await prepareTarget(source, storage, dataStorage, kernel, {
     ...options,
     executor,

@@ -83,9 +83,13 @@ class ConvertPool {
   #open = 0;
 
   constructor(files: InputFiles, paths: TargetPaths, conversion: Conversion, threads: number) {
-    const { step, allocatorState } = conversion;
+    const {
+      step,
+      allocatorState,
+      source: { range },
+    } = conversion;
     const turn = new Int32Array(new SharedArrayBuffer(4));
-    const workerData: WorkerStart = { files, ...paths, step, allocatorState, turn };
+    const workerData: WorkerStart = { files, ...paths, range, step, allocatorState, turn };
     const url = new URL('./convert-worker.js', import.meta.url);
     this.#workers = Array.from({ length: threads }, () => new Worker(url, { workerData }));
     this.#pending = this.#workers.map(() => 0);

@@ -47,7 +47,7 @@ async function main(): Promise<void> {
   const target = openTarget(start.target);
   const data = start.data.path === start.target.path ? target : openTarget(start.data);
   const { step, allocatorState } = start;
-  const source = new Source(images);
+  const source = new Source(images, start.range);
   const converter = await ConvertStep.prepare(source, target, data, kernel, step, allocatorState);
   let queue: Promise<void> = Promise.resolve();
   const close = async (): Promise<void> => {
