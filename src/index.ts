@@ -20,6 +20,7 @@ export type { NewImageOptions, Preallocation } from './image/new-image.ts';
 export type { OutsideFile, OutsideResolver } from './image/open-gate.ts';
 export { createKernel, type Kernel, type KernelBackend } from './kernel/kernel.ts';
 export { init } from './kernel/load.ts';
+export { type AdoptOptions, adopt } from './operations/adopt.ts';
 export {
   type CheckFinding,
   type CheckOptions,

@@ -314,6 +314,17 @@ export const VERBS = {
       ['of=TARGET', 'the new image'],
     ],
   },
+  adopt: {
+    summary: 'Make a qcow2 image around a raw disk, which stays as it is and keeps the data.',
+    operands: 'DISK IMAGE',
+    minOperands: 2,
+    maxOperands: 2,
+    options: [
+      { ...FORMAT, help: 'raw: adopt DISK even if its bytes are those of an image of a format' },
+      CREATE_OPTIONS,
+      QUIET,
+    ],
+  },
   batch: {
     summary: 'Convert many images, given as files or as a job file.',
     operands: 'FILE... | JOBS.json',

@@ -199,10 +199,9 @@ function requireConsistent(options: NewImageOptions, version: 2 | 3): void {
     fail('data_file_raw requires data_file');
   if (options.dataFileRaw && options.backingFile)
     fail('A backing file and data_file_raw cannot be used at the same time');
-  const isStandardOverlay = options.backingFile && !options.extendedL2;
   const ahead = options.preallocation ?? 'off';
-  if (options.backingFile && (ahead === 'full' || (ahead !== 'off' && isStandardOverlay)))
-    fail(`A backing file and preallocation=${ahead} cannot be used at the same time`);
+  if (options.backingFile && ahead !== 'off' && !options.extendedL2)
+    fail('A backing file and preallocation can only be used at the same time if extended_l2 is on');
   if (version === 3) return;
   if (bits !== 16) fail('Refcount widths other than 16 bits require compat=1.1 or above');
   for (const [set, what] of [

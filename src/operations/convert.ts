@@ -293,7 +293,7 @@ async function prepareTarget(
     dense,
     chunkBytes,
   };
-  if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage);
+  if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage, options.signal);
   const compressionType = options.compress ? layout.header.compressionType : null;
   const { compressionLevel = 'default' } = options;
   const leavesToBacking = hasBacking && options.copyBacking !== true;
@@ -315,7 +315,8 @@ async function prepareRaw(
 ): Promise<PreparedTarget> {
   const dense = options.sparseSize === 0 || options.overwrite === true;
   const size = options.create?.size ?? source.size;
-  if (size > storage.size) await createRaw(storage, size, options.create?.preallocation);
+  const { create, signal } = options;
+  if (size > storage.size) await createRaw(storage, size, create?.preallocation, signal);
   const minimumHole = dense ? 0 : (options.sparseSize ?? 4096);
   const step: ConvertStepOptions = {
     chunkBytes: CHUNK_BYTES,
