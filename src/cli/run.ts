@@ -20,6 +20,7 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   compare: () => import('./commands/compare.ts'),
   measure: () => import('./commands/measure.ts'),
   dd: () => import('./commands/dd.ts'),
+  bench: () => import('./commands/bench.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),
