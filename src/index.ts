@@ -38,6 +38,7 @@ export {
 } from './operations/compare.ts';
 export type { OperationControl } from './operations/control.ts';
 export { type ConvertOptions, convert } from './operations/convert.ts';
+export type { BitmapCopying } from './operations/copy-bitmaps.ts';
 export { type CreateOptions, create } from './operations/create.ts';
 export {
   type BitmapInfo,

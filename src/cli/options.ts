@@ -237,6 +237,16 @@ export const VERBS = {
         argument: 'RATE',
         help: 'accepted: the speed is not limited',
       },
+      {
+        name: 'bitmaps',
+        long: 'bitmaps',
+        help: 'copy the persistent dirty bitmaps, too (qcow2 to qcow2)',
+      },
+      {
+        name: 'skip-broken-bitmaps',
+        long: 'skip-broken-bitmaps',
+        help: 'with --bitmaps: leave out bitmaps that were not closed properly',
+      },
       FORCE_SHARE,
       IMAGE_OPTS,
       ALLOW_EXTERNAL,

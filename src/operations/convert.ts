@@ -6,6 +6,7 @@ import {
   isMappedAhead,
   layOutImage,
   mostHostClusters,
+  type NewImageLayout,
   type NewImageOptions,
 } from '../image/new-image.ts';
 import { NewImageFile } from '../image/new-image-file.ts';
@@ -16,7 +17,13 @@ import type { Region } from '../kernel/arena.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type DiskRange, Source } from './chunks.ts';
-import { type OperationControl, throwIfAborted } from './control.ts';
+import { type OperationControl, pacer, throwIfAborted } from './control.ts';
+import {
+  type BitmapCopying,
+  type BitmapsToCopy,
+  bitmapsToCopy,
+  copyBitmaps,
+} from './copy-bitmaps.ts';
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
@@ -30,6 +37,8 @@ export interface ConvertOptions extends OperationControl {
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
   /** Copy this part of the disk only; what lies behind the disk's end does not count. */
   range?: DiskRange | undefined;
+  /** Copy the persistent dirty bitmaps of the source, too; absent: they are left behind. */
+  bitmaps?: BitmapCopying | undefined;
   /** Compress every cluster that shrinks. */
   compress?: boolean;
   /** How hard deflate tries; zstd has one level. Default `default`. */
@@ -243,7 +252,11 @@ export async function convert(
   };
   await executor.run(watched(), conversion, finished);
   requireGoingOn();
-  await prepared.file?.finish();
+  const pointer =
+    prepared.file &&
+    prepared.bitmaps &&
+    (await copyBitmaps(prepared.bitmaps, prepared.file, storage, pacer(signal, 'the conversion')));
+  await prepared.file?.finish(pointer);
   await onProgress?.(total, total);
 }
 
@@ -251,6 +264,7 @@ interface PreparedTarget {
   step: ConvertStepOptions;
   which: 'data' | 'overlay' | 'all';
   file?: NewImageFile;
+  bitmaps?: BitmapsToCopy | undefined;
 }
 
 async function prepareTarget(
@@ -268,6 +282,7 @@ async function prepareTarget(
   }
   if (options.format === 'raw') {
     if (options.compress) throw new Qcow2Error('REFUSED', 'raw images cannot be compressed');
+    if (options.bitmaps) throw noBitmaps('raw');
     return prepareRaw(source, storage, options);
   }
   const create = { ...options.create, size };
@@ -276,7 +291,8 @@ async function prepareTarget(
     throw new Qcow2Error('REFUSED', 'an image with an external data file cannot be compressed');
   if (options.compress && isMappedAhead(create))
     throw new Qcow2Error('REFUSED', 'preallocated clusters cannot be compressed');
-  const layout = layOutImage(create, mostHostClusters(create));
+  const bitmaps = await bitmapsFor(source, options, create);
+  const layout = layOut(create, bitmaps);
   const file = new NewImageFile(storage, layout, kernel, options.executor.sharesState);
   await dataStorage?.truncate?.(layout.header.size);
   const { geometry } = layout;
@@ -305,7 +321,33 @@ async function prepareTarget(
     },
     which,
     file,
+    bitmaps,
   };
+}
+
+/** The bitmaps to copy, if that was asked for. */
+async function bitmapsFor(
+  source: Source,
+  { bitmaps }: ConvertOptions,
+  create: NewImageOptions,
+): Promise<BitmapsToCopy | undefined> {
+  if (bitmaps === undefined) return undefined;
+  if (create.compat === '0.10') throw noBitmaps('qcow2');
+  const { geometry, header } = layOutImage(create, 0);
+  return bitmapsToCopy(source.images, header.size, geometry, bitmaps);
+}
+
+/** Room for the bitmaps: their tables and directory lie in the head. */
+function layOut(create: NewImageOptions, bitmaps: BitmapsToCopy | undefined): NewImageLayout {
+  if (bitmaps === undefined) return layOutImage(create, mostHostClusters(create));
+  const { tableClusters, directoryClusters, dataClusters } = bitmaps;
+  const head = tableClusters.reduce((sum, clusters) => sum + clusters, directoryClusters);
+  return layOutImage(create, mostHostClusters(create, head + dataClusters), head);
+}
+
+function noBitmaps(format: string): Qcow2Error {
+  const text = `Format driver '${format}' does not support bitmaps`;
+  return new Qcow2Error('UNSUPPORTED', format === 'raw' ? text : `${text} with compat=0.10`);
 }
 
 async function prepareRaw(

@@ -10,6 +10,7 @@ import type { TargetFile } from '../node/target-file.ts';
 import { type DiskRange, Source } from '../operations/chunks.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
+import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { FileStorage } from '../storage/file.ts';
 import { threadedExecutor } from './convert-pool.ts';
 import { openSource } from './input-files.ts';
@@ -28,6 +29,8 @@ export interface ConvertFileOptions extends InputFiles, OperationControl {
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
   /** Copy this part of the disk only; what lies behind the disk's end does not count. */
   range?: DiskRange | undefined;
+  /** Copy the persistent dirty bitmaps of the source, too; absent: they are left behind. */
+  bitmaps?: BitmapCopying | undefined;
   compress?: boolean;
   /** How hard deflate tries; zstd has one level. Default `default`. */
   compressionLevel?: DeflateLevel;
