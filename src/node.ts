@@ -11,6 +11,7 @@ export type {
 export type { BatchJob } from './batch/jobs.ts';
 export { type BatchOptions, runBatch } from './batch/local-runner.ts';
 export * from './index.ts';
+export { type AdoptFileOptions, type AdoptFileResult, adoptFile } from './node/adopt-file.ts';
 export { type CreateFileOptions, createFile } from './node/create-file.ts';
 export {
   fileResolver,

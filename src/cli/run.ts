@@ -20,6 +20,9 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   convert: () => import('./commands/convert.ts'),
   compare: () => import('./commands/compare.ts'),
   measure: () => import('./commands/measure.ts'),
+  dd: () => import('./commands/dd.ts'),
+  bench: () => import('./commands/bench.ts'),
+  adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),
 };

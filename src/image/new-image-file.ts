@@ -1,7 +1,8 @@
+import type { BitmapsPointer } from '../format/bitmap-directory.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { ALLOCATOR_SLOTS, AppendAllocator } from './append-allocator.ts';
-import { headerCluster, type NewImageLayout } from './new-image.ts';
+import { headerCluster, type NewImageLayout, withBitmaps } from './new-image.ts';
 import { NewTables } from './new-tables.ts';
 import { RefcountWriter } from './refcount-writer.ts';
 import type { ChunkRecord } from './target.ts';
@@ -41,21 +42,27 @@ export class NewImageFile {
     await this.#tables.flush();
   }
 
-  /** Writes what is left, and the header last. */
-  async finish(): Promise<void> {
+  /**
+   * Writes what is left, and the header last.
+   * @param bitmaps what the bitmaps extension says, if bitmaps were written
+   */
+  async finish(bitmaps?: Omit<BitmapsPointer, 'reserved'>): Promise<void> {
     const { clusterSize } = this.layout.geometry;
     await this.writeTables();
     await this.#refcounts.head();
     await this.#refcounts.flush();
     const { l1TableOffset, l1Size, refcountTableOffset } = this.layout.header;
-    const headEnd =
-      l1Size > 0 ? l1TableOffset + l1Size * 8 : this.layout.headClusters * clusterSize;
+    const wholeHead = this.layout.headClusters * clusterSize;
+    const headEnd = l1Size > 0 && !bitmaps ? l1TableOffset + l1Size * 8 : wholeHead;
     const clusters = AppendAllocator.clusters(this.allocatorState);
     const end =
       clusters === this.layout.headClusters
         ? headEnd
         : AppendAllocator.end(this.allocatorState, clusterSize);
     await this.#storage.truncate!(Math.max(end, refcountTableOffset));
-    await this.#storage.write!(0, headerCluster(this.layout));
+    await this.#storage.write!(
+      0,
+      headerCluster(bitmaps ? withBitmaps(this.layout, bitmaps) : this.layout),
+    );
   }
 }

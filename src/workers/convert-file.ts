@@ -7,8 +7,10 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
 import { existingTarget } from '../node/existing-target.ts';
 import type { TargetFile } from '../node/target-file.ts';
+import { type DiskRange, Source } from '../operations/chunks.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
+import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { FileStorage } from '../storage/file.ts';
 import { type ThreadOptions, threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
@@ -23,6 +25,10 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
   target: string;
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
+  /** Copy this part of the disk only; what lies behind the disk's end does not count. */
+  range?: DiskRange | undefined;
+  /** Copy the persistent dirty bitmaps of the source, too; absent: they are left behind. */
+  bitmaps?: BitmapCopying | undefined;
   compress?: boolean;
   /** How hard deflate tries; zstd has one level. Default `default`. */
   compressionLevel?: DeflateLevel;
@@ -64,7 +70,7 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
   try {
     if (options.noCreate && options.targetFormat === 'raw')
       return await overwriteRaw(images, options, kernel);
-    const { create, copyBacking } = await targetOptions(options, totalSize(images));
+    const { create, copyBacking } = await targetOptions(options, sourceSize(images, options));
     requireNotInput(options, create.dataFile);
     await withTargets(
       options.target,
@@ -92,13 +98,13 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
 /** What the target is to be like, and whether what the source's backing files hold is copied too. */
 async function targetOptions(
   { target, noCreate, allowExternal, create = {} }: ConvertFileOptions,
-  sourceSize: number,
+  size: number,
 ): Promise<Required<Pick<ConvertOptions, 'create' | 'copyBacking'>>> {
   if (!noCreate) {
     await checkBacking({ ...create, path: target });
     return { create: { ...create }, copyBacking: false };
   }
-  const existing = await existingTarget(target, sourceSize, allowExternal);
+  const existing = await existingTarget(target, size, allowExternal);
   // The target's backing file is the source's only if the caller says so.
   const [given, found] = [create.backingFile, existing.backingFile].map((name) =>
     name === undefined ? undefined : path.resolve(path.dirname(target), name),
@@ -120,7 +126,7 @@ async function overwriteRaw(
   const storage = new FileStorage(options.target, { mode: 'r+', sync: true });
   try {
     await requireNotRead(images, storage);
-    const size = totalSize(images);
+    const size = sourceSize(images, options);
     if (storage.size < size) {
       const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
       throw new Qcow2Error('INVALID_ARGUMENT', text, { file: options.target });
@@ -142,8 +148,8 @@ async function overwriteRaw(
   }
 }
 
-function totalSize(images: readonly Image[]): number {
-  return images.reduce((sum, image) => sum + image.virtualSize, 0);
+function sourceSize(images: readonly Image[], { range }: ConvertFileOptions): number {
+  return new Source(images, range).size;
 }
 
 /** Has the system write the target to the disk while the conversion goes on. */

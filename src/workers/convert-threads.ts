@@ -52,10 +52,12 @@ export function threadedExecutor(
           return false;
         },
       };
-      const { step, allocatorState } = conversion;
+      const { source, step, allocatorState } = conversion;
       const workerData: ConvertStart = {
-        files,
+        // This thread has made sure that nobody writes the inputs.
+        files: { ...files, share: true },
         ...paths,
+        range: source.range,
         step,
         allocatorState,
         share: share.state,

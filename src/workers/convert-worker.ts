@@ -18,7 +18,7 @@ function openTarget({ name, path }: TargetPath): FileStorage {
 
 void serve<number, ConvertedChunk>(share, async () => {
   const kernel = createKernel();
-  const source = new Source(await openSource(start.files, kernel));
+  const source = new Source(await openSource(start.files, kernel), start.range);
   const target = openTarget(start.target);
   const data = start.data.path === start.target.path ? target : openTarget(start.data);
   const { step, allocatorState } = start;

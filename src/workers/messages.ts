@@ -1,6 +1,7 @@
 import type { SnapshotQuery } from '../image/identify.ts';
 import type { ChunkRecord } from '../image/target.ts';
 import type { NamedFiles } from '../node/open-image.ts';
+import type { DiskRange } from '../operations/chunks.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
 
 /** Inputs as every thread opens them for itself. */
@@ -23,6 +24,8 @@ export interface ConvertStart {
   files: InputFiles;
   target: TargetPath;
   data: TargetPath;
+  /** Of the disk, to be converted. */
+  range: DiskRange;
   step: ConvertStepOptions;
   /** On a SharedArrayBuffer. */
   allocatorState: Float64Array;
