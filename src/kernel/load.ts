@@ -48,11 +48,12 @@ export function isSupported(backend: KernelBackend): boolean {
 
 function moduleOf(backend: 'wasm-simd' | 'wasm'): WebAssembly.Module | undefined {
   if (backend === 'wasm-simd' && given !== undefined) return given;
+  let module = compiled.get(backend);
+  if (module !== undefined) return module;
   if (typeof WebAssembly !== 'object' || !WebAssembly.validate(wasmBytes(backend)))
     return undefined;
-  let module = compiled.get(backend);
   try {
-    module ??= new WebAssembly.Module(wasmBytes(backend));
+    module = new WebAssembly.Module(wasmBytes(backend));
     compiled.set(backend, module);
   } catch {
     // Not allowed: by a content security policy without 'wasm-unsafe-eval', for example.
