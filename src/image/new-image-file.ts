@@ -1,4 +1,5 @@
 import { writeL1 } from '../format/l1-entry.ts';
+import { SECTOR_SIZE } from '../format/limits.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { ALLOCATOR_SLOTS, AppendAllocator } from './append-allocator.ts';
@@ -38,7 +39,10 @@ export class NewImageFile {
     }
   }
 
-  /** Writes what is left, and the header last. */
+  /**
+   * Writes what is left, and the header last: of its cluster the first sector, which makes an image of
+   * the file, comes when extensions and names are there, for a write may be cut short between sectors.
+   */
   async finish(): Promise<void> {
     const { clusterSize } = this.layout.geometry;
     await this.#refcounts.head();
@@ -52,6 +56,9 @@ export class NewImageFile {
         ? headEnd
         : AppendAllocator.end(this.allocatorState, clusterSize);
     await this.#storage.truncate!(Math.max(end, refcountTableOffset));
-    await this.#storage.write!(0, headerCluster(this.layout));
+    const header = headerCluster(this.layout);
+    if (header.length > SECTOR_SIZE)
+      await this.#storage.write!(SECTOR_SIZE, header.subarray(SECTOR_SIZE));
+    await this.#storage.write!(0, header.subarray(0, SECTOR_SIZE));
   }
 }

@@ -17,6 +17,8 @@ export interface CrashCase {
   run(bench: Bench): Promise<void>;
   /** `kill` where the operation promises nothing about power cuts. Default `power`. */
   readonly cause?: 'power' | 'kill';
+  /** First cut made, asked for once the operation has run. Default 0. */
+  readonly from?: () => number;
   /** Looks further at a state that passed: one in so many (default 50). */
   readonly also?: (state: CrashState) => Promise<string | undefined>;
   readonly alsoOneIn?: number;
@@ -115,7 +117,9 @@ async function judgeStates(
   const versionOf = (cut: number): number =>
     expectations.reduce((sum, { disk }) => sum + disk.versionOf(cut), 0);
   const cause = crashCase.cause ?? 'power';
-  const generator = crashStates(base, log.events, { seed, limit: states, cause, versionOf });
+  const from = Math.min(crashCase.from?.() ?? 0, log.events.length);
+  const choice = { seed, limit: states, cause, from, versionOf };
+  const generator = crashStates(base, log.events, choice);
   const random = new Random(seed, 0x5a3e);
   const folder = qemu > 0 ? makeTempDir('crash') : undefined;
   let count = 0;

@@ -81,6 +81,10 @@ export class FaultStorage implements Storage {
     return this.#inner.punchHole!(offset, length);
   }
 
+  allocate(offset: number, length: number): MaybePromise<void> {
+    return this.#inner.allocate!(offset, length);
+  }
+
   extents(offset: number, length: number): MaybePromise<Extent[]> {
     return this.#inner.extents?.(offset, length) ?? [{ offset, length, data: true }];
   }
