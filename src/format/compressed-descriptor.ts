@@ -32,7 +32,7 @@ export function decodeCompressedDescriptor(
 }
 
 /** Bytes from a stream's offset to the end of its last sector. */
-function maxStreamBytes(hostOffset: HostOffset, additionalSectors: number): number {
+export function maxStreamBytes(hostOffset: HostOffset, additionalSectors: number): number {
   return (additionalSectors + 1) * SECTOR_SIZE - (hostOffset % SECTOR_SIZE);
 }
 

@@ -35,18 +35,30 @@ export interface ChainOptions {
   given: GivenFiles;
   resolver: OutsideResolver | undefined;
   loadCodec: (type: number) => Promise<Codec>;
+  /** Bytes of memory for tables; absent: enough to read. */
+  tableBytes?: number | undefined;
+  /** Whether the image, and with it its data file, is to be written. */
+  writable: boolean;
 }
 
 /** An image and everything below it, top first, ready to be mapped and read. */
 export class Chain {
   readonly layers: readonly ReadableLayer[];
+  /** The tables of all layers. */
+  readonly tables: TableCache;
   readonly #reader: Reader;
   readonly #opened: readonly Storage[];
   #spare = new Plan();
 
   /** @param opened storages the chain opened itself and closes again */
-  constructor(layers: readonly ReadableLayer[], opened: readonly Storage[], kernel: Kernel) {
+  constructor(
+    layers: readonly ReadableLayer[],
+    opened: readonly Storage[],
+    tables: TableCache,
+    kernel: Kernel,
+  ) {
     this.layers = layers;
+    this.tables = tables;
     this.#opened = opened;
     this.#reader = new Reader(layers, kernel);
   }
@@ -67,6 +79,12 @@ export class Chain {
   /** Fills `into` (guest offset `base` on) as the plan says; see `Reader.execute`. */
   execute(plan: Plan, base: number, into: Uint8Array): Promise<void> {
     return this.#reader.execute(plan, base, into);
+  }
+
+  /** Forgets what it remembers of the first layer beside its tables: it is about to change. */
+  forget(): void {
+    this.layers[0]!.layer.forget();
+    this.#reader.forget();
   }
 
   async close(): Promise<void> {
@@ -126,7 +144,7 @@ export async function openChain(
         throw inFile(error, file);
       }
     }
-    return new Chain(builder.layers, builder.opened, kernel);
+    return new Chain(builder.layers, builder.opened, builder.tables, kernel);
   } catch (error) {
     for (const opened of builder.opened) await opened.close();
     throw error;
@@ -144,14 +162,19 @@ interface Below {
 class ChainBuilder {
   readonly layers: ReadableLayer[] = [];
   readonly opened: Storage[] = [];
+  readonly tables: TableCache;
   readonly #options: ChainOptions;
   readonly #context: LayerContext;
   readonly #seen = new Set<string>();
 
   constructor(kernel: Kernel, options: ChainOptions) {
     this.#options = options;
-    const tables = new TableCache(kernel.arena);
-    this.#context = { kernel, tables, runs: new RunReader(kernel.arena, RUN_CAPACITY) };
+    this.tables = new TableCache(kernel.arena, options.tableBytes);
+    this.#context = {
+      kernel,
+      tables: this.tables,
+      runs: new RunReader(kernel.arena, RUN_CAPACITY),
+    };
   }
 
   /** Finds loops by identity, and chains that are too long. */
@@ -218,7 +241,10 @@ class ChainBuilder {
     }
     const namedBy = storage.name ?? '';
     const name = dataFile?.name ?? metadata.dataFile?.text ?? '';
-    const file = { role: 'data file', name, namedBy } as const;
+    // Only the first image of a chain is written.
+    const isWritten = this.#options.writable && this.layers.length === 0;
+    const file: OutsideFile = { role: 'data file', name, namedBy };
+    if (isWritten) file.writable = true;
     try {
       return await this.open(file, dataFile);
     } catch (error) {

@@ -9,6 +9,7 @@ import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
+import { requireOnDisk } from './guest-writer.ts';
 import {
   type Metadata,
   readBitmaps,
@@ -18,6 +19,11 @@ import {
 } from './metadata.ts';
 import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
+import type { RawLayer } from './raw-layer.ts';
+import type { WritableDisk } from './writable-disk.ts';
+import { WritableQcow2 } from './writable-qcow2.ts';
+import { WritableRaw } from './writable-raw.ts';
+import { requireWritable } from './write-gate.ts';
 
 /** How to open an image. */
 export interface OpenOptions extends GivenSources {
@@ -25,9 +31,22 @@ export interface OpenOptions extends GivenSources {
   resolver?: OutsideResolver;
   /** Shows the disk as of this internal snapshot: its id, or else its name. */
   snapshot?: string | SnapshotQuery;
+  /** Opens the image for writing too; files below it are only read. */
+  writable?: boolean;
+  /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
+  cacheBytes?: number;
   /** Which kernel to run; for tests and comparisons. */
   kernel?: Kernel;
 }
+
+/** How zeros are written. */
+export interface WriteZeroesOptions {
+  /** Gives up the space of whole clusters, instead of keeping it reserved for later writes. */
+  unmap?: boolean;
+}
+
+/** Memory for the tables of an image that is written: those of 256 GiB with clusters of 64 KiB. */
+const CACHE_BYTES = 32 * 1024 * 1024;
 
 /** Picks a snapshot; both must match where both are given. */
 export interface SnapshotQuery {
@@ -40,8 +59,8 @@ const READ_BYTES = 2 * 1024 * 1024;
 
 /**
  * An open disk image: a qcow2 or raw file and, once data is asked for, the files below it. Reading
- * is safe to call concurrently; calls are served one after the other. All offsets and lengths are in
- * bytes. `await using` closes it.
+ * and writing are safe to call concurrently; calls are served one after the other, and each sees what
+ * those before it wrote. All offsets and lengths are in bytes. `await using` closes it.
  * @example
  * import { openAsBlob } from 'node:fs';
  * import { Image } from 'qcow2';
@@ -62,8 +81,10 @@ export class Image {
   readonly storage: Storage;
   /** Length of the disk in bytes (of the snapshot, if one was chosen). */
   readonly virtualSize: number;
-  /** What a qcow2 file says of itself; undefined for raw. */
-  readonly metadata: Metadata | undefined;
+  readonly #metadata: Metadata | undefined;
+  readonly #cacheBytes: number | undefined;
+  #disk: Promise<WritableDisk> | undefined;
+  #qcow2: WritableQcow2 | undefined;
   #kernel: Kernel | undefined;
   readonly #given: GivenFiles;
   readonly #resolver: OutsideResolver | undefined;
@@ -71,6 +92,7 @@ export class Image {
   readonly #plan = new Plan();
   #chain: Promise<Chain> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
+  #closing: Promise<void> | undefined;
 
   private constructor(
     storage: Storage,
@@ -80,7 +102,8 @@ export class Image {
     snapshot: Snapshot | undefined,
   ) {
     this.storage = storage;
-    this.metadata = metadata;
+    this.#metadata = metadata;
+    this.#cacheBytes = options.writable ? (options.cacheBytes ?? CACHE_BYTES) : undefined;
     this.format = metadata ? 'qcow2' : 'raw';
     this.#kernel = options.kernel;
     this.#given = given;
@@ -95,7 +118,8 @@ export class Image {
    * image owns its source, and the files given in `options`, from here on: they are closed with it,
    * also when opening fails.
    * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot),
-   *   INVALID_ARGUMENT (no source), IO
+   *   INVALID_ARGUMENT (no source, a snapshot to be written), IO; with `writable` READ_ONLY (no `write`,
+   *   or marked corrupt) and REFUSED (needs a repair first)
    * @example
    * import { Image } from 'qcow2';
    *
@@ -122,12 +146,25 @@ export class Image {
         options.snapshot === undefined
           ? undefined
           : await findSnapshot(storage, metadata, options.snapshot);
+      if (options.writable) requireWritable(storage, metadata);
+      if (options.writable && snapshot)
+        throw notWritable(storage, 'internal snapshots do not change');
       return new Image(storage, given, options, metadata, snapshot);
     } catch (error) {
       await storage.close();
       await closeGiven(given);
       throw error;
     }
+  }
+
+  /** What a qcow2 file says of itself, as it is now; undefined for raw. */
+  get metadata(): Metadata | undefined {
+    return this.#qcow2?.header.metadata ?? this.#metadata;
+  }
+
+  /** Whether the image was opened for writing. */
+  get writable(): boolean {
+    return this.#cacheBytes !== undefined;
   }
 
   /**
@@ -178,6 +215,8 @@ export class Image {
       given: this.#given,
       resolver: this.#resolver,
       loadCodec: (type) => loadCodec(type, this.kernel),
+      tableBytes: this.#cacheBytes,
+      writable: this.writable,
     });
     return this.#chain;
   }
@@ -219,13 +258,120 @@ export class Image {
     });
   }
 
-  /** Closes the file and every file opened below it, once the reads under way have ended. */
+  /**
+   * Writes guest bytes at `offset`. They may not be durable before `flush` or `close`. The buffer may be
+   * reused once the call has settled.
+   * @throws Qcow2Error READ_ONLY: not opened for writing; INVALID_ARGUMENT beyond the disk; BAD_ENTRY: the
+   *   image is damaged, and marked so; TOO_LARGE: it cannot grow; those of `read`; IO. After a `flush`
+   *   that failed everything fails.
+   * @example
+   * import { create, Image, MemoryStorage } from 'qcow2';
+   *
+   * const storage = new MemoryStorage();
+   * await create(storage, { format: 'qcow2', size: 1024 ** 3 });
+   * const image = await Image.open(storage, { writable: true });
+   * await image.write(4096, new TextEncoder().encode('hello'));
+   * await image.close();
+   */
+  write(offset: number, bytes: Uint8Array): Promise<void> {
+    return this.#change('write', offset, bytes.length, (disk) => disk.write(offset, bytes));
+  }
+
+  /**
+   * Makes guest bytes read as zeros, where possible without storing them.
+   * @throws Qcow2Error as `write`
+   */
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions = {}): Promise<void> {
+    const unmap = options.unmap ?? false;
+    return this.#change('write of zeros', offset, length, (disk) =>
+      disk.writeZeroes(offset, length, unmap),
+    );
+  }
+
+  /**
+   * Gives up what is stored of whole clusters in a guest range, which read as zeros afterwards (version
+   * 2 images with a backing file keep them). Parts of clusters stay as they are; so does a raw image
+   * whose storage cannot punch holes.
+   * @throws Qcow2Error as `write`
+   */
+  discard(offset: number, length: number): Promise<void> {
+    return this.#change('discard', offset, length, (disk) => disk.discard(offset, length));
+  }
+
+  /**
+   * Makes everything written so far durable. A failure is final: what is on the disk is not known any
+   * more, and all later writing fails.
+   * @throws Qcow2Error READ_ONLY: not opened for writing; IO
+   */
+  flush(): Promise<void> {
+    if (!this.writable) return Promise.reject(notWritable(this.storage, NOT_OPENED));
+    return this.#inTurn(async () => (await this.#disk)?.flush());
+  }
+
+  /**
+   * Runs `work` on a qcow2 image that is open for writing, while nothing else uses it: for operations
+   * that change more than guest data. `work` must not wait for another call of this image.
+   * @throws Qcow2Error READ_ONLY: not opened for writing; UNSUPPORTED: a raw image
+   * @internal
+   */
+  withWritable<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => {
+      await this.#writableDisk();
+      if (this.#qcow2 !== undefined) return work(this.#qcow2, await this.chain());
+      const text = `'${this.storage.name}' is a raw image: it has no such structures`;
+      throw new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
+    });
+  }
+
+  /**
+   * Closes the file and every file opened below it, once the calls under way have ended. What was
+   * written is complete and durable then.
+   * @throws Qcow2Error IO, if that failed now or before; the files are closed all the same
+   */
   async close(): Promise<void> {
     await this.#turn;
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     const chain = await this.#chain?.catch(() => undefined);
-    await chain?.close();
-    await closeGiven(this.#given);
-    await this.storage.close();
+    const disk = await this.#disk?.catch(() => undefined);
+    try {
+      await disk?.finish();
+    } finally {
+      await chain?.close();
+      await closeGiven(this.#given);
+      await this.storage.close();
+    }
+  }
+
+  #change(
+    verb: string,
+    offset: number,
+    length: number,
+    work: (disk: WritableDisk) => Promise<void>,
+  ): Promise<void> {
+    return this.#inTurn(async () => {
+      if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
+      requireOnDisk(verb, offset, length, this.virtualSize);
+      if (length > 0) await work(await this.#writableDisk());
+    });
+  }
+
+  /** The image made ready for writing, when something is written first. */
+  #writableDisk(): Promise<WritableDisk> {
+    this.#disk ??= this.#beginWriting();
+    return this.#disk;
+  }
+
+  async #beginWriting(): Promise<WritableDisk> {
+    if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
+    const chain = await this.chain();
+    if (this.#metadata === undefined)
+      return new WritableRaw(this.storage, chain.layers[0]!.layer as RawLayer);
+    this.#qcow2 = await WritableQcow2.open(chain, this.#metadata, this.kernel);
+    return this.#qcow2;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -238,6 +384,13 @@ export class Image {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+const NOT_OPENED = 'open it with writable: true';
+
+function notWritable({ name }: Storage, why: string): Qcow2Error {
+  const text = `'${name}' is not open for writing: ${why}`;
+  return new Qcow2Error('READ_ONLY', text, name === undefined ? {} : { file: name });
 }
 
 async function probe(storage: Storage): Promise<'qcow2' | 'raw'> {

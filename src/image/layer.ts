@@ -19,4 +19,6 @@ export interface Layer {
    * @throws Qcow2Error BAD_ENTRY, TRUNCATED
    */
   mapRange(start: number, end: number, depth: number, plan: Plan): MaybePromise<number>;
+  /** Forgets what it remembers of the mapping: the file has changed. */
+  forget(): void;
 }

@@ -9,6 +9,8 @@ export interface OutsideFile {
   name: string;
   /** Name of the image that refers to it. */
   namedBy: string;
+  /** True if the source must have `write`: it is the data file of an image opened for writing. */
+  writable?: boolean;
 }
 
 /**

@@ -89,6 +89,10 @@ export class Qcow2Layer implements Layer {
     return end;
   }
 
+  forget(): void {
+    this.#l1Index = -1;
+  }
+
   /** Runs of `[start, end)` out of the one L2 table that covers `base` on; returns where it ended. */
   async #mapTable(
     l2Offset: number,

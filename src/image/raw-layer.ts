@@ -33,6 +33,10 @@ export class RawLayer implements Layer {
     return Array.isArray(extents) ? push(extents) : extents.then(push);
   }
 
+  forget(): void {
+    this.#window = { start: 0, end: 0, extents: [] };
+  }
+
   /** Extents that cover `start` at least. */
   #extents(start: number, end: number): MaybePromise<Extent[]> {
     if (start >= end) return [];

@@ -70,6 +70,12 @@ export class Reader {
     }
   }
 
+  /** Forgets bytes of files it holds: one has changed. */
+  forget(): void {
+    this.#staged = -1;
+    this.#scratchHost = -1;
+  }
+
   #readData(plan: Plan, i: number, part: Uint8Array): void | Promise<void> {
     const { layer } = this.#layers[plan.layer[i]!]!;
     const host = plan.host[i]!;

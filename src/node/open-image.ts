@@ -25,6 +25,10 @@ export interface OpenImageOptions extends NamedFiles {
   allowExternal?: readonly string[] | 'any' | undefined;
   /** Blocking reads: for workers and command-line tools. */
   sync?: boolean;
+  /** Opens the image, and its data file if it has one, for writing too. */
+  writable?: boolean | undefined;
+  /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
+  cacheBytes?: number | undefined;
   /** Open files although another program has them open for writing (`-U`). */
   share?: boolean | undefined;
   /** Shares a kernel with other images of the same conversion. */
@@ -53,7 +57,8 @@ export function fileResolver(
 ): OutsideResolver {
   const gate = folderGate(imagePath, allowExternal);
   return (file) => {
-    const opened = openThroughGate(gate, file.name, file.namedBy, options);
+    const mode = file.writable ? 'r+' : 'r';
+    const opened = openThroughGate(gate, file.name, file.namedBy, { ...options, mode });
     if (opened) return opened;
     throw refusal(file, "it is outside the image's folder (--allow-external DIR opens more)");
   };
@@ -72,9 +77,13 @@ export function fileResolver(
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
+  const { writable = false, cacheBytes } = options;
   const resolver = fileResolver(file, allowExternal, { sync, share });
-  const storage = new FileStorage(file, { sync, share });
-  const open: OpenOptions = { ...openNamed(options, { sync, share }, storage), resolver };
+  const mode = writable ? 'r+' : 'r';
+  const storage = new FileStorage(file, { sync, share, mode });
+  const given = openNamed(options, { sync, share }, storage, mode);
+  const open: OpenOptions = { ...given, resolver, writable };
+  if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
   if (snapshot !== undefined) open.snapshot = snapshot;
   if (kernel !== undefined) open.kernel = kernel;
   return Image.open(storage, open).catch((error: unknown) => {
@@ -84,19 +93,21 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
 
 /**
  * Opens the files the caller named; if one fails, those before it and `above` are closed.
+ * @param mode of the data file; what lies below is only read
  * @throws Qcow2Error NOT_FOUND, IO, REFUSED
  */
 export function openNamed(
   files: NamedFiles,
   options: FileOptions,
   above: FileStorage,
+  mode: 'r' | 'r+' = 'r',
 ): GivenSources {
   const { format, dataFile, backingFile } = files;
   const given: GivenSources = {};
   let data: FileStorage | undefined;
   if (format !== undefined) given.format = format;
   try {
-    data = dataFile === undefined ? undefined : new FileStorage(dataFile, options);
+    data = dataFile === undefined ? undefined : new FileStorage(dataFile, { ...options, mode });
     if (data !== undefined) given.dataFile = data;
     if (backingFile === undefined) return given;
     const storage = new FileStorage(backingFile.path, options);

@@ -1,0 +1,52 @@
+import { encodeHeader, type Header, virtualSize } from '../format/header.ts';
+import type { Metadata } from './metadata.ts';
+import type { SyncedFile } from './synced-file.ts';
+
+/** The header of an image that is being changed. */
+export class HeaderState {
+  readonly #file: SyncedFile;
+  #metadata: Metadata;
+  /** What the file says. */
+  #stored: Header;
+
+  constructor(file: SyncedFile, metadata: Metadata) {
+    this.#file = file;
+    this.#metadata = metadata;
+    this.#stored = metadata.header;
+  }
+
+  get metadata(): Metadata {
+    return this.#metadata;
+  }
+
+  get header(): Header {
+    return this.#metadata.header;
+  }
+
+  /** Changes fields for everybody who asks here, but not in the file yet. */
+  stage(changes: Partial<Header>): void {
+    const header = { ...this.header, ...changes };
+    this.#metadata = { ...this.#metadata, header, virtualSize: virtualSize(header) };
+  }
+
+  /**
+   * Writes the fields that differ from the file's: one write, from the first byte that differs to the
+   * last, so that neighbours such as a table's offset and length change together (all lie in the first
+   * sector). Not synced: the caller orders it.
+   */
+  async store(): Promise<void> {
+    const [before, after] = [encodeHeader(this.#stored), encodeHeader(this.header)];
+    let from = 0;
+    let to = after.length;
+    while (from < to && before[from] === after[from]) from++;
+    while (to > from && before[to - 1] === after[to - 1]) to--;
+    if (to > from) await this.#file.write(from, after.subarray(from, to));
+    this.#stored = this.header;
+  }
+
+  /** Changes fields, in the file too; see `store`. */
+  async update(changes: Partial<Header>): Promise<void> {
+    this.stage(changes);
+    await this.store();
+  }
+}

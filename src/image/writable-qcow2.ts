@@ -1,0 +1,170 @@
+import { AUTOCLEAR_RAW_DATA_FILE } from '../format/feature-bits.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { ActiveTables } from './active-tables.ts';
+import { ClusterAllocator } from './allocator.ts';
+import type { Chain } from './backing-chain.ts';
+import { BitmapRecorder } from './bitmap-recorder.ts';
+import { FillReader } from './copy-on-write.ts';
+import { GuestData } from './guest-data.ts';
+import { GuestWriter, type MappingContext } from './guest-writer.ts';
+import { HeaderState } from './header-state.ts';
+import { L2Slice } from './l2-slice.ts';
+import type { Metadata } from './metadata.ts';
+import { OverlapCheck } from './overlap-check.ts';
+import type { Qcow2Layer } from './qcow2-layer.ts';
+import { SyncedFile } from './synced-file.ts';
+import type { TableCache } from './table-cache.ts';
+import type { WritableDisk } from './writable-disk.ts';
+import { WriteBack } from './write-back.ts';
+import { clearUnknownFeatures, requireWrite } from './write-gate.ts';
+import { ZeroWriter } from './zero-writer.ts';
+
+/** Bytes per unit of the table cache that is written back, at most: a page of most file systems. */
+const UNIT_BYTES = 4096;
+
+/**
+ * A qcow2 image that is being changed. Everything that changes one shares these: the header as it is
+ * now, the table cache, the allocator and the order in which tables reach the file. The owner
+ * serialises all calls; nothing else may write the file meanwhile.
+ */
+export class WritableQcow2 implements WritableDisk {
+  readonly header: HeaderState;
+  readonly tables: TableCache;
+  /** Number of the image file in the table cache. */
+  readonly tableStorage: number;
+  readonly allocator: ClusterAllocator;
+  readonly writeBack: WriteBack;
+  /** The active L1 table and what it leads to. */
+  readonly active: ActiveTables;
+  readonly #chain: Chain;
+  readonly #bitmaps: BitmapRecorder;
+  readonly #writer: GuestWriter;
+  readonly #zeros: ZeroWriter;
+
+  private constructor(
+    chain: Chain,
+    header: HeaderState,
+    writeBack: WriteBack,
+    bitmaps: BitmapRecorder,
+    kernel: Kernel,
+  ) {
+    const layer = chain.layers[0]!.layer as Qcow2Layer;
+    const { geometry } = layer;
+    const { version, autoclearFeatures } = header.header;
+    this.#chain = chain;
+    this.#bitmaps = bitmaps;
+    this.header = header;
+    this.writeBack = writeBack;
+    this.tables = chain.tables;
+    this.tableStorage = chain.tables.register(layer.storage);
+    this.tables.allowWriting({
+      storage: this.tableStorage,
+      unitBytes: Math.min(geometry.clusterSize, UNIT_BYTES),
+      makeRoom: () => writeBack.commitAll(),
+    });
+    const { tables, tableStorage } = this;
+    this.allocator = new ClusterAllocator(tables, tableStorage, header, kernel, writeBack);
+    this.active = new ActiveTables(
+      tables,
+      tableStorage,
+      header,
+      kernel,
+      this.allocator,
+      writeBack,
+      () => chain.forget(),
+    );
+    const size = layer.virtualSize;
+    const fill = new FillReader(chain, size);
+    const dataFile = layer.dataStorage !== layer.storage;
+    const context: MappingContext = {
+      layer,
+      geometry,
+      size,
+      active: this.active,
+      allocator: this.allocator,
+      writeBack,
+      data: new GuestData(writeBack, fill),
+      slice: new L2Slice(kernel.arena, { geometry, version, dataFile }),
+    };
+    this.#writer = new GuestWriter(context);
+    const rules = {
+      version,
+      hasBacking: chain.layers.length > 1,
+      isRawDataFile: (autoclearFeatures & AUTOCLEAR_RAW_DATA_FILE) !== 0n,
+    };
+    this.#zeros = new ZeroWriter(context, rules, this.#writer, fill);
+  }
+
+  /**
+   * Prepares an image for its first write: unknown autoclear bits go, bitmaps are marked in use.
+   * @throws Qcow2Error READ_ONLY: the data file's storage only reads; those of reading the metadata
+   */
+  static async open(chain: Chain, metadata: Metadata, kernel: Kernel): Promise<WritableQcow2> {
+    const { storage, dataStorage } = chain.layers[0]!.layer;
+    requireWrite(dataStorage);
+    const file = new SyncedFile(storage);
+    const dataFile = dataStorage === storage ? file : new SyncedFile(dataStorage);
+    const header = new HeaderState(file, metadata);
+    await clearUnknownFeatures(file, header);
+    const overlap = await OverlapCheck.load(storage, header.metadata);
+    const writeBack = new WriteBack(file, dataFile, chain.tables, header, overlap);
+    const bitmaps = await BitmapRecorder.begin(header, writeBack);
+    return new WritableQcow2(chain, header, writeBack, bitmaps, kernel);
+  }
+
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    this.#begin(offset, bytes.length);
+    await this.#writer.write(offset, bytes);
+    await this.#end();
+  }
+
+  async writeZeroes(offset: number, length: number, unmap: boolean): Promise<void> {
+    this.#begin(offset, length);
+    await this.#zeros.writeZeroes(offset, length, unmap);
+    await this.#end();
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    this.#begin(offset, length);
+    await this.#zeros.discard(offset, length);
+    await this.#end();
+  }
+
+  /** Everything written so far is durable when this settles; what was freed can be used again. */
+  async flush(): Promise<void> {
+    this.#requireSound();
+    await this.writeBack.commit();
+    await this.writeBack.barrier();
+    await this.#releaseFreed();
+  }
+
+  async finish(): Promise<void> {
+    await this.flush();
+    await this.#bitmaps.store(this.allocator);
+    await this.writeBack.finish();
+  }
+
+  #requireSound(): void {
+    this.writeBack.file.requireSound();
+    this.writeBack.dataFile.requireSound();
+  }
+
+  #begin(offset: number, length: number): void {
+    this.#requireSound();
+    this.#bitmaps.record(offset, length);
+    this.#chain.forget();
+  }
+
+  async #end(): Promise<void> {
+    if (this.allocator.isCrowded) await this.flush();
+  }
+
+  async #releaseFreed(): Promise<void> {
+    if (!this.allocator.hasFreed) return;
+    const { file } = this.writeBack;
+    await this.allocator.releaseFreed(async (offset, length) => {
+      const end = Math.min(offset + length, file.size);
+      if (end > offset) await file.punchHole(offset, end - offset);
+    });
+  }
+}
