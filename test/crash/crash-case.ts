@@ -19,8 +19,11 @@ export interface CrashCase {
   readonly cause?: 'power' | 'kill';
   /** First cut made, asked for once the operation has run. Default 0. */
   readonly from?: () => number;
-  /** Looks further at a state that passed: one in so many (default 50). */
-  readonly also?: (state: CrashState) => Promise<string | undefined>;
+  /** Looks further at states that passed: one in so many (default 50). */
+  readonly also?: (
+    state: CrashState,
+    expectations: readonly ImageExpectation[],
+  ) => Promise<string | undefined>;
   readonly alsoOneIn?: number;
 }
 
@@ -130,7 +133,7 @@ async function judgeStates(
       const forMore = crashCase.also !== undefined && random.oneIn(crashCase.alsoOneIn ?? 50);
       const fault =
         (await faultOf(state, expectations, forQemu)) ??
-        (forMore ? await crashCase.also!(state) : undefined);
+        (forMore ? await crashCase.also!(state, expectations) : undefined);
       if (fault === undefined) continue;
       const failure = describe(crashCase, seed, count, state, fault, bench);
       return { states: count, failure };

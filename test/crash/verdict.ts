@@ -143,6 +143,7 @@ async function judgeMetadata(
 
 /** Findings that are more than leaks, and that a dirty bit does not explain. */
 function faultsOf(found: CheckResult, isDirty: boolean): string[] {
+  if (found.corruptions + found.checkErrors + found.refusals === 0) return [];
   if (found.findingsOmitted > 0) return [`${found.findingsOmitted} findings are not listed`];
   return found.findings
     .filter((finding) => finding.class !== 'leak')
