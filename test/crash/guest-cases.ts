@@ -78,7 +78,9 @@ async function overlay(
 /** A small image with clusters of every kind. */
 function built(spec: ImageSpec): GuestBase {
   const image = buildImage(spec);
-  const { geometry, guest } = image;
+  const { geometry } = image;
+  const guest = new Uint8Array(spec.size ?? image.guest.length);
+  guest.set(image.guest);
   const names = (spec.snapshots ?? []).map((_, i) => [`snapshot${i + 1}`, guest] as const);
   return {
     files: { image: withRubbish(image.bytes, geometry.clusterSize) },
