@@ -6,24 +6,19 @@ import { create } from '../../src/operations/create.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
 import { buildImage, type ImageSpec } from '../hostile/builder.ts';
 import { makeContent } from '../support/data.ts';
+import { bitmapsTellAll } from './bitmaps.ts';
+import type { ImageBase } from './image-operation.ts';
 import type { WorkloadOptions } from './workload.ts';
-
-/** An image to work on. */
-export interface GuestBase {
-  readonly files: Readonly<Record<string, Uint8Array>>;
-  /** What its disk reads. */
-  readonly disk: Uint8Array;
-  /** What its internal snapshots read, by name. */
-  readonly snapshots?: Readonly<Record<string, Uint8Array>>;
-}
 
 /** A kind of image, and how a guest works on it. */
 export interface GuestCase {
   readonly name: string;
-  readonly base: () => Promise<GuestBase>;
+  readonly base: () => Promise<ImageBase>;
   readonly workload: WorkloadOptions;
   readonly open?: OpenOptions;
   readonly lazyRefcounts?: boolean;
+  /** What else must hold after a cut, of a disk that read `disk` at first: says what does not. */
+  readonly also?: (image: Image, disk: Uint8Array) => Promise<string | undefined>;
   /** Share of all states judged. Default 1. */
   readonly weight?: number;
 }
@@ -44,7 +39,7 @@ async function converted(
   size: number,
   create: Omit<NewImageOptions, 'size'>,
   { compress = false, content = makeContent('mixed', size, 7) } = {},
-): Promise<GuestBase> {
+): Promise<ImageBase> {
   const target = new MemoryStorage(new Uint8Array(0), 'image');
   const dataStorage = create.dataFile === undefined ? undefined : new MemoryStorage();
   const source = await Image.open(content.slice(), { format: 'raw' });
@@ -60,7 +55,7 @@ async function overlay(
   size: number,
   options: Omit<NewImageOptions, 'size'>,
   below: 'raw' | 'qcow2',
-): Promise<GuestBase> {
+): Promise<ImageBase> {
   const content = makeContent('mixed', size / 2, 9);
   const lower = await converted(size / 2, { clusterSize: 4096 }, { compress: true, content });
   const backing = below === 'raw' ? content : lower.files.image!;
@@ -76,7 +71,7 @@ async function overlay(
 }
 
 /** A small image with clusters of every kind. */
-function built(spec: ImageSpec): GuestBase {
+function built(spec: ImageSpec): ImageBase {
   const image = buildImage(spec);
   const { geometry } = image;
   const guest = new Uint8Array(spec.size ?? image.guest.length);
@@ -93,7 +88,7 @@ function built(spec: ImageSpec): GuestBase {
  * Clusters of 512 bytes with 64-bit counters: the refcount table has room for 2 MiB of file. All but
  * the last of it is counted (and leaked), so that the table soon has to grow.
  */
-async function crowded(size: number): Promise<GuestBase> {
+async function crowded(size: number): Promise<ImageBase> {
   const cluster = 512;
   const perBlock = 64;
   const blocks = 62;
@@ -112,6 +107,14 @@ async function crowded(size: number): Promise<GuestBase> {
       if (view.getBigUint64(at + i * 8) === 0n) setRefcount(counters, i, 6, 1);
   }
   return { files: { image }, disk };
+}
+
+/** The same with a bitmap in which no bit is set. */
+function withEmptyBitmap(spec: ImageSpec): ImageBase {
+  const base = built(spec);
+  const [table] = buildImage(spec).at.bitmapTables;
+  base.files.image!.fill(0, table, table! + 8);
+  return base;
 }
 
 export const GUEST_CASES: readonly GuestCase[] = [
@@ -184,8 +187,9 @@ export const GUEST_CASES: readonly GuestCase[] = [
   },
   {
     name: 'bitmap',
-    base: async () => built({ clusters: 'HHZA.C', bitmaps: [{}] }),
+    base: async () => withEmptyBitmap({ clusters: 'HHZA.C', bitmaps: [{ granularityBits: 9 }] }),
     workload: { requests: 60 },
+    also: bitmapsTellAll,
   },
   {
     name: 'lazy refcounts',

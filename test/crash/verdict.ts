@@ -29,6 +29,8 @@ export interface ImageExpectation {
   readonly mustHave?: (cut: number) => readonly string[];
   /** The image counts lazily: while its dirty bit is set, counters may be too low. */
   readonly lazyRefcounts?: boolean;
+  /** What else must hold: says what does not. */
+  readonly also?: (image: Image) => Promise<string | undefined>;
   /** Whether the file need not be an image at a cut: it is still being made. */
   readonly mayBeUnfinished?: (cut: number) => boolean;
 }
@@ -86,6 +88,7 @@ export async function judge(
       return (
         (await judgeDisk(image, cut, expected)) ??
         (await judgeSnapshots(image, files, cut, expected)) ??
+        (await expected.also?.(image)) ??
         (await judgeMetadata(image, files, expected))
       );
     });
