@@ -1,5 +1,5 @@
 import { Qcow2Error } from '../errors.ts';
-import type { SnapshotQuery } from '../image/image.ts';
+import type { SnapshotQuery } from '../image/identify.ts';
 import { parseKeyValues } from './key-values.ts';
 
 /**

@@ -80,7 +80,6 @@ export class ActiveTables {
   }
 
   async #obtain(l1Index: number): Promise<number> {
-    await this.#writeBack.beforeChange();
     const { offset, owned } = await this.#entry(l1Index);
     const l2Offset = offset !== 0 && owned ? offset : await this.#replace(l1Index, offset);
     this.#index = l1Index;
@@ -91,6 +90,7 @@ export class ActiveTables {
   /** Gives an L1 entry a table of its own: empty, or a copy of the one it shares. */
   async #replace(l1Index: number, shared: number): Promise<number> {
     const { clusterSize } = this.#geometry;
+    await this.#writeBack.beforeChange();
     const offset = await this.#allocator.allocateTable(1, L2_TABLE, 'L2 table');
     if (shared !== 0) await this.#copy(shared, offset);
     const at = this.#header.header.l1TableOffset + l1Index * 8;

@@ -81,18 +81,21 @@ export class ClusterAllocator {
    */
   async allocateClusters(count: number): Promise<number> {
     for (let from = this.#hint; ; ) {
-      const { first } = await this.refcounts.freeRun(from, count, false);
+      const { first, count: found } = await this.refcounts.freeRun(from, count, false);
+      from = first + found;
+      if (found < count) continue;
       const missing = await this.#missingBlocks(first, count);
       if (missing.length > 0) {
         // They go right behind, where there is room for both.
-        const behind = first + count;
-        const room = await this.refcounts.freeRun(first, count + missing.length, false);
-        if (room.first === first) await this.#addBlocks(missing, behind);
-        from = room.first;
+        const wanted = count + missing.length;
+        const room = await this.refcounts.freeRun(first, wanted, false);
+        if (room.count === wanted) await this.#addBlocks(missing, first + count);
+        from = room.count === wanted ? first : first + room.count;
         continue;
       }
       await this.#take(first, count);
-      if (first === this.#hint) this.#hint = first + count;
+      // Behind what is found for one cluster nothing is free that was passed over.
+      if (first === this.#hint || count === 1) this.#hint = first + count;
       return first * this.#geometry.clusterSize;
     }
   }

@@ -2,7 +2,6 @@ import { loadCodec } from '../codecs/load.ts';
 import { Qcow2Error } from '../errors.ts';
 import type { BitmapDirectoryEntry } from '../format/bitmap-directory.ts';
 import type { LuksHeader } from '../format/luks-header.ts';
-import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
 import type { Snapshot } from '../format/snapshot-table.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { type ImageSource, storageOf } from '../storage/source.ts';
@@ -10,6 +9,7 @@ import type { Storage } from '../storage/storage.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
 import { requireOnDisk } from './guest-writer.ts';
+import { findSnapshot, probe, type SnapshotQuery } from './identify.ts';
 import {
   type Metadata,
   readBitmaps,
@@ -47,12 +47,6 @@ export interface WriteZeroesOptions {
 
 /** Memory for the tables of an image that is written: those of 256 GiB with clusters of 64 KiB. */
 const CACHE_BYTES = 32 * 1024 * 1024;
-
-/** Picks a snapshot; both must match where both are given. */
-export interface SnapshotQuery {
-  id?: string;
-  name?: string;
-}
 
 /** Guest bytes mapped and read at once by `read`. */
 const READ_BYTES = 2 * 1024 * 1024;
@@ -391,34 +385,4 @@ const NOT_OPENED = 'open it with writable: true';
 function notWritable({ name }: Storage, why: string): Qcow2Error {
   const text = `'${name}' is not open for writing: ${why}`;
   return new Qcow2Error('READ_ONLY', text, name === undefined ? {} : { file: name });
-}
-
-async function probe(storage: Storage): Promise<'qcow2' | 'raw'> {
-  const bytes = new Uint8Array(PROBE_BYTES);
-  const n = await storage.read(0, bytes);
-  const format = probeFormat(bytes.subarray(0, n));
-  if (format === 'qcow2' || format === 'raw') return format;
-  const text = `'${storage.name}' is a ${format} image; only qcow2 and raw are supported`;
-  throw new Qcow2Error('UNSUPPORTED', text, { value: format });
-}
-
-async function findSnapshot(
-  storage: Storage,
-  metadata: Metadata | undefined,
-  wanted: string | SnapshotQuery,
-): Promise<Snapshot> {
-  const snapshots = metadata ? await readSnapshots(storage, metadata) : [];
-  const query = typeof wanted === 'string' ? null : wanted;
-  const found = query
-    ? snapshots.find(
-        (s) =>
-          (query.id === undefined || s.id.text === query.id) &&
-          (query.name === undefined || s.name.text === query.name),
-      )
-    : (snapshots.find((s) => s.id.text === wanted) ??
-      snapshots.find((s) => s.name.text === wanted));
-  if (found) return found;
-  const what = query ? [query.id, query.name].filter(Boolean).join('/') : wanted;
-  const text = `no internal snapshot with id or name '${what}' in '${storage.name}'`;
-  throw new Qcow2Error('NOT_FOUND', text, { structure: 'snapshot table' });
 }

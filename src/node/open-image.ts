@@ -1,6 +1,7 @@
 import { Qcow2Error } from '../errors.ts';
 import type { GivenSources } from '../image/given-files.ts';
-import { Image, type OpenOptions, type SnapshotQuery } from '../image/image.ts';
+import type { SnapshotQuery } from '../image/identify.ts';
+import { Image, type OpenOptions } from '../image/image.ts';
 import { type OutsideResolver, refusal } from '../image/open-gate.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { type FileOptions, FileStorage } from '../storage/file.ts';

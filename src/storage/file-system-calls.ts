@@ -66,3 +66,13 @@ export function allocateRange(fd: number, offset: number, length: number): boole
   const libc = calls();
   return libc !== null && libc.fallocate(fd, 0, offset, length) === 0;
 }
+
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+/** Makes a range zeros and frees its blocks, leaving the length as it is; false where it cannot. */
+export function punchRange(fd: number, offset: number, length: number): boolean {
+  const libc = calls();
+  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return libc !== null && libc.fallocate(fd, mode, offset, length) === 0;
+}

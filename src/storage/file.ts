@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import { Qcow2Error } from '../errors.ts';
 import { isLocked } from './file-locks.ts';
-import { allocateRange, fileExtents } from './file-system-calls.ts';
+import { allocateRange, fileExtents, punchRange } from './file-system-calls.ts';
 import type { Extent, Storage } from './storage.ts';
 
 /** How to open a file. */
@@ -166,6 +166,14 @@ export class FileStorage implements Storage {
   allocate(offset: number, length: number): void {
     if (!allocateRange(this.fd, offset, length)) this.#writeZeros(offset, length);
     this.#size = Math.max(this.#size, offset + length);
+  }
+
+  /** Where the system cannot make a hole zeros are written. Ranges past the end stay past it. */
+  punchHole(offset: number, length: number): void {
+    this.#requireOpen();
+    const inFile = Math.min(length, this.#size - offset);
+    if (inFile <= 0 || punchRange(this.fd, offset, inFile)) return;
+    this.#writeZeros(offset, inFile);
   }
 
   extents(offset: number, length: number): Extent[] {

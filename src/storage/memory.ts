@@ -58,6 +58,11 @@ export class MemoryStorage implements Storage {
     this.#size = size;
   }
 
+  /** Bytes past the end stay past it; the memory stays. */
+  punchHole(offset: number, length: number): void {
+    this.#bytes.fill(0, Math.min(offset, this.#size), Math.min(offset + length, this.#size));
+  }
+
   flush(): void {}
 
   close(): void {}

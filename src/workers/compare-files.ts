@@ -1,5 +1,5 @@
 import * as os from 'node:os';
-import type { SnapshotQuery } from '../image/image.ts';
+import type { SnapshotQuery } from '../image/identify.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import type { NamedFiles } from '../node/open-image.ts';
 import { type CompareOptions, type CompareResult, compare } from '../operations/compare.ts';

@@ -1,4 +1,4 @@
-import type { SnapshotQuery } from '../image/image.ts';
+import type { SnapshotQuery } from '../image/identify.ts';
 import type { ChunkRecord } from '../image/target.ts';
 import type { NamedFiles } from '../node/open-image.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
