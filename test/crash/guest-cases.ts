@@ -92,7 +92,9 @@ async function crowded(size: number): Promise<ImageBase> {
   const cluster = 512;
   const perBlock = 64;
   const blocks = 62;
-  const { files, disk } = await converted(size, { clusterSize: cluster, refcountBits: 64 });
+  const content = new Uint8Array(size);
+  const options = { clusterSize: cluster, refcountBits: 64 };
+  const { files, disk } = await converted(size, options, { content });
   const image = new Uint8Array(blocks * perBlock * cluster);
   image.set(files.image!);
   const view = new DataView(image.buffer);
@@ -216,13 +218,14 @@ export const GUEST_CASES: readonly GuestCase[] = [
   {
     name: 'growing refcount table',
     base: () => crowded(192 * KIB),
-    workload: { requests: 60, longest: 40 },
+    workload: { requests: 60, longest: 40, flushOneIn: 8 },
     weight: 0.5,
   },
   {
     name: 'small table cache',
-    base: () => converted(256 * KIB, { clusterSize: 512 }),
-    workload: { requests: 60, flushOneIn: 30 },
+    base: () => converted(1024 * KIB, { clusterSize: 512 }, { content: new Uint8Array(1 << 20) }),
+    workload: { requests: 60, longest: 100, flushOneIn: 30 },
     open: { cacheBytes: 1 },
+    weight: 0.5,
   },
 ];

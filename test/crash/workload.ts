@@ -6,8 +6,8 @@ import { SECTOR_BYTES } from './hash.ts';
 /** A disk a guest works on. Offsets and lengths are in bytes, whole sectors. */
 export interface GuestDisk {
   write(offset: number, bytes: Uint8Array): Promise<void>;
-  /** The range reads as zeros afterwards. */
-  writeZeroes?(offset: number, length: number): Promise<void>;
+  /** The range reads as zeros afterwards; `unmap` gives up its space. */
+  writeZeroes?(offset: number, length: number, options: { unmap: boolean }): Promise<void>;
   /** The range is not needed any more: zeros, or what was there. */
   discard?(offset: number, length: number): Promise<void>;
   flush(): Promise<void>;
@@ -86,7 +86,7 @@ export class Workload {
     this.model.write(position, offset, bytes);
     const done = await this.#tolerate(() =>
       what === 'zero'
-        ? this.#disk.writeZeroes!(offset, length)
+        ? this.#disk.writeZeroes!(offset, length, { unmap: this.#bench.random.oneIn(2) })
         : this.#disk.write(offset, bytes.slice()),
     );
     if (!done) return this.#doubt(offset, length);
