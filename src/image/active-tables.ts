@@ -128,6 +128,12 @@ export class ActiveTables {
         new Qcow2Error('BAD_ENTRY', text, { structure: 'L1 entry', offset: at, value: offset }),
       );
     }
+    const { storage } = this.#writeBack.file;
+    if (offset >= storage.size) {
+      const text = `L1 entry at offset ${hex(at)} of '${storage.name}': L2 table offset ${hex(offset)} is past the end of the file (${hex(storage.size)}); the file is truncated`;
+      const details = { structure: 'L1 entry', offset: at, value: offset };
+      throw new Qcow2Error('TRUNCATED', text, details);
+    }
     return { offset, owned: high >>> 31 === 1 };
   }
 }

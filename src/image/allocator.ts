@@ -2,7 +2,7 @@ import { hex, Qcow2Error } from '../errors.ts';
 import type { CompressedDescriptor } from '../format/compressed-descriptor.ts';
 import { compressedClusters } from '../format/compressed-descriptor.ts';
 import type { Geometry } from '../format/geometry.ts';
-import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.ts';
+import { MAX_REFCOUNT_TABLE_BYTES, SECTOR_SIZE } from '../format/limits.ts';
 import { writeRefcountTableEntry } from '../format/refcount-entry.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { REFCOUNT_BLOCK, REFCOUNT_TABLE, type TableKind } from './dirty-pages.ts';
@@ -48,7 +48,7 @@ export class ClusterAllocator {
     kernel: Kernel,
     writeBack: WriteBack,
   ) {
-    this.refcounts = new Refcounts(tables, storage, header, kernel);
+    this.refcounts = new Refcounts(tables, storage, header, kernel, writeBack.file.storage);
     this.#tables = tables;
     this.#storage = storage;
     this.#header = header;
@@ -110,9 +110,7 @@ export class ClusterAllocator {
     const end = offset + count * clusterSize;
     this.#writeBack.overlap.claim(structure, offset, end - offset);
     await this.#tables.zero(offset, end - offset, kind);
-    // Until it is written back, readers of the file would take its place for cut off.
-    const { file } = this.#writeBack;
-    if (file.size < end) await file.write(end - 512, new Uint8Array(512));
+    await this.#reach(end);
     return offset;
   }
 
@@ -169,6 +167,15 @@ export class ClusterAllocator {
     }
   }
 
+  /**
+   * Makes the file so long that a table in the cache has its place in it: until it is written back, who
+   * looks at the length would take it for cut off.
+   */
+  async #reach(end: number): Promise<void> {
+    const { file } = this.#writeBack;
+    if (file.size < end) await file.write(end - SECTOR_SIZE, new Uint8Array(SECTOR_SIZE));
+  }
+
   /** Learns which clusters of a range became free. */
   async #foundFree(first: number, count: number): Promise<number[][]> {
     const found: number[][] = [];
@@ -208,7 +215,6 @@ export class ClusterAllocator {
     const last = (): number => this.#blockIndex(first + count + missing.length - 1);
     for (let index = this.#blockIndex(first); index <= last(); index++)
       if ((await this.refcounts.blockOffset(index)) === 0) missing.push(index);
-    // Nothing is missing for the clusters themselves: the one behind is not needed.
     return missing;
   }
 
@@ -224,6 +230,7 @@ export class ClusterAllocator {
     await this.#writeBack.requireNoOverlap(at * clusterSize, bytes, 'refcount blocks');
     this.#writeBack.overlap.claim('refcount block', at * clusterSize, bytes);
     await this.#tables.zero(at * clusterSize, bytes, REFCOUNT_BLOCK);
+    await this.#reach(at * clusterSize + bytes);
     for (const [i, index] of indexes.entries()) await this.#setEntry(index, (at + i) * clusterSize);
     this.refcounts.forget();
     await this.refcounts.add(at, indexes.length, 1);
@@ -270,6 +277,7 @@ export class ClusterAllocator {
       await this.#tables.zero(blocksAt, blocks * clusterSize, REFCOUNT_BLOCK);
       await this.#tables.zero(tableAt, clusters * clusterSize, REFCOUNT_TABLE);
       await this.#copyTable(oldOffset, tableAt, entries * 8);
+      await this.#reach(blocksAt + bytes);
       this.#header.stage({ refcountTableOffset: tableAt, refcountTableClusters: clusters });
       this.refcounts.forget();
       for (let i = 0; i < blocks; i++) await this.#setEntry(entries + i, (at + i) * clusterSize);

@@ -1,7 +1,7 @@
 import { hex, Qcow2Error } from '../errors.ts';
 import type { Geometry } from '../format/geometry.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import type { MaybePromise } from '../storage/storage.ts';
+import type { MaybePromise, Storage } from '../storage/storage.ts';
 import { REFCOUNT_BLOCK } from './dirty-pages.ts';
 import type { HeaderState } from './header-state.ts';
 import { PAGE_BYTES, type TableCache } from './table-cache.ts';
@@ -22,6 +22,7 @@ export class Refcounts {
   readonly #kernel: Kernel;
   readonly #geometry: Geometry;
   readonly #header: HeaderState;
+  readonly #file: Storage;
   /** Counters of a part, and parts of a block. */
   readonly #partEntries: number;
   readonly #partBytes: number;
@@ -29,14 +30,21 @@ export class Refcounts {
   #index = -1;
   #offset = 0;
 
-  /** @param storage number of the image file in the table cache */
-  constructor(tables: TableCache, storage: number, header: HeaderState, kernel: Kernel) {
+  /** @param storage number of the image file `file` in the table cache */
+  constructor(
+    tables: TableCache,
+    storage: number,
+    header: HeaderState,
+    kernel: Kernel,
+    file: Storage,
+  ) {
     const { geometry } = header.metadata;
     this.#tables = tables;
     this.#storage = storage;
     this.#kernel = kernel;
     this.#geometry = geometry;
     this.#header = header;
+    this.#file = file;
     this.#partBytes = Math.min(geometry.clusterSize, PAGE_BYTES);
     this.#partEntries = (this.#partBytes * 8) / geometry.refcountBits;
   }
@@ -48,7 +56,7 @@ export class Refcounts {
 
   /**
    * Host offset of a refcount block; 0 if there is none.
-   * @throws Qcow2Error BAD_ENTRY for an offset that cannot be followed
+   * @throws Qcow2Error BAD_ENTRY for an offset that cannot be followed; TRUNCATED past the file's end
    */
   blockOffset(index: number): MaybePromise<number> {
     if (index === this.#index) return this.#offset;
@@ -63,6 +71,11 @@ export class Refcounts {
       if (offset % this.#geometry.clusterSize !== 0 || offset > Number.MAX_SAFE_INTEGER) {
         const text = `refcount table entry ${index} at offset ${hex(at)}: block offset ${hex(offset)} is not a cluster's; repair the image (check -r all)`;
         throw new Qcow2Error('BAD_ENTRY', text, { structure: 'refcount table', offset: at });
+      }
+      // Its counters would pass for zeros, and clusters in use for free ones.
+      if (offset >= this.#file.size) {
+        const text = `refcount table entry ${index} at offset ${hex(at)}: block offset ${hex(offset)} is past the end of the file (${hex(this.#file.size)}); the file is truncated`;
+        throw new Qcow2Error('TRUNCATED', text, { structure: 'refcount table', offset: at });
       }
       this.#index = index;
       this.#offset = offset;

@@ -93,6 +93,12 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
     options: 'refcount_bits=64',
     after: SNAPSHOTS,
   },
+  'refcount table that is nearly full': {
+    size: 3 * MIB,
+    clusterSize: 512,
+    options: 'refcount_bits=64',
+    after: ['write -P 1 0 1960k'],
+  },
   'odd size': { size: 1_000_960, after: WRITES },
   snapshots: { after: SNAPSHOTS },
   'version 2 with snapshots': { options: 'compat=0.10', after: SNAPSHOTS },
@@ -142,7 +148,11 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
   'preallocated metadata': { options: 'preallocation=metadata' },
   'preallocated in full': { options: 'preallocation=full' },
   'data file': { options: 'data_file=data.raw', after: WRITES },
-  'data file over a backing file': { ...SHORT, options: 'data_file=data.raw' },
+  'data file over a backing file, odd size': {
+    ...SHORT,
+    size: 1_000_960,
+    options: 'data_file=data.raw',
+  },
   'data file, extended L2': { options: 'data_file=data.raw,extended_l2=on', after: SUBCLUSTERS },
   'raw data file': { options: 'data_file=data.raw,data_file_raw=on', after: WRITES },
   'raw data file, extended L2, odd size': {

@@ -53,6 +53,9 @@ describe('images of every kind hold what was written to them', () => {
           expect(firstDifference(await subject.contents(), model)).toBe(-1);
           for (const [name, disk] of image.snapshots)
             expect(firstDifference(await subject.contents(name), disk), name).toBe(-1);
+          const before = image.files.get('data.raw')?.length ?? 0;
+          const after = subject.files.get('data.raw')?.size ?? 0;
+          expect(after, 'length of the data file').toBe(before);
           if (kind.name.startsWith('raw data file')) {
             const data = new Uint8Array(kind.size);
             // Preallocation by qemu leaves it longer than an odd disk.

@@ -193,6 +193,25 @@ describe('a write that would land on metadata', () => {
   });
 });
 
+describe('a file that was cut off', () => {
+  it.each([
+    ['refcount table', CLUSTER],
+    ['L1 entry', 3 * CLUSTER],
+  ])('a table past its end does not pass for an empty one: %s', async (structure, at) => {
+    const storage = await newImage({ size: 1 << 20 });
+    const before = await openWritable(storage);
+    await before.write(0, DATA);
+    await before.close();
+    setWord(storage, at, (at === CLUSTER ? 0n : 1n << 63n) | BigInt(100 * CLUSTER));
+    const image = await openWritable(storage);
+    await expect(image.write(CLUSTER, DATA)).rejects.toMatchObject({
+      code: 'TRUNCATED',
+      details: { structure },
+    });
+    await image.close();
+  });
+});
+
 describe('lazy refcounts', () => {
   it('set the dirty bit before the first change of a table, and clear it when closed', async () => {
     const storage = await newImage({ size: 1 << 20, lazyRefcounts: true });
