@@ -57,6 +57,13 @@ export { type MeasureOptions, type MeasureResult, measure } from './operations/m
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
 export { MemoryStorage } from './storage/memory.ts';
+export {
+  RecordingStorage,
+  type StorageChange,
+  type StorageEvent,
+  type StorageFlush,
+  StorageLog,
+} from './storage/recording.ts';
 export type { ImageSource } from './storage/source.ts';
 export type { Extent, MaybePromise, Storage } from './storage/storage.ts';
 export { StreamStorage, type WritableFileStream } from './storage/stream.ts';

@@ -1,4 +1,5 @@
 import type { BitmapsPointer } from '../format/bitmap-directory.ts';
+import { SECTOR_SIZE } from '../format/limits.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { ALLOCATOR_SLOTS, AppendAllocator } from './append-allocator.ts';
@@ -43,7 +44,8 @@ export class NewImageFile {
   }
 
   /**
-   * Writes what is left, and the header last.
+   * Writes what is left, and the header last: of its cluster the first sector, which makes an image of
+   * the file, comes when extensions and names are there, for a write may be cut short between sectors.
    * @param bitmaps what the bitmaps extension says, if bitmaps were written
    */
   async finish(bitmaps?: Omit<BitmapsPointer, 'reserved'>): Promise<void> {
@@ -60,9 +62,9 @@ export class NewImageFile {
         ? headEnd
         : AppendAllocator.end(this.allocatorState, clusterSize);
     await this.#storage.truncate!(Math.max(end, refcountTableOffset));
-    await this.#storage.write!(
-      0,
-      headerCluster(bitmaps ? withBitmaps(this.layout, bitmaps) : this.layout),
-    );
+    const header = headerCluster(bitmaps ? withBitmaps(this.layout, bitmaps) : this.layout);
+    if (header.length > SECTOR_SIZE)
+      await this.#storage.write!(SECTOR_SIZE, header.subarray(SECTOR_SIZE));
+    await this.#storage.write!(0, header.subarray(0, SECTOR_SIZE));
   }
 }

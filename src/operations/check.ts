@@ -6,7 +6,7 @@ import { type GivenSources, givenFiles } from '../image/given-files.ts';
 import { Image } from '../image/image.ts';
 import { readMetadata } from '../image/metadata.ts';
 import type { OutsideResolver } from '../image/open-gate.ts';
-import { createKernel, type KernelBackend } from '../kernel/kernel.ts';
+import { createKernel, type Kernel, type KernelBackend } from '../kernel/kernel.ts';
 import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
 import { addBitmaps } from './check-bitmaps.ts';
@@ -35,6 +35,12 @@ export interface CheckOptions extends OperationControl, GivenSources {
   onProgress?: OperationControl['onProgress'];
   /** Which kernels to run; for tests and comparisons. */
   backend?: KernelBackend;
+  /**
+   * Holds the counters; default a new one, which goes when the check ends. It keeps the memory it was
+   * made to take.
+   * @internal
+   */
+  kernel?: Kernel;
 }
 
 /** What a check found (format section 18). Counts are in clusters unless they say otherwise. */
@@ -95,8 +101,7 @@ export async function check(
   const given = image?.outside.given ?? givenFiles(options);
   await requireOutsideFiles(storage, metadata, resolver, given);
   const backend = options.backend ?? image?.kernel.backend;
-  // Counters live in the memory of a kernel of their own, which goes when the check ends.
-  const kernel = createKernel(backend === undefined ? {} : { backend });
+  const kernel = options.kernel ?? createKernel(backend === undefined ? {} : { backend });
   const findings = new Findings(options.maxFindings ?? DEFAULT_MAX_FINDINGS);
   const file = new CheckedFile(storage, metadata, kernel, findings, options.signal);
   if (file.clusters > MAX_CHECK_CLUSTERS) {

@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest';
+import { type CrashCase, crash, crashWithFaults } from './crash-case.ts';
+import { GUEST_CASES, type GuestCase } from './guest-cases.ts';
+import { onImage } from './image-operation.ts';
+import { Workload } from './workload.ts';
+
+/** States judged in all, and by qemu-img too. QCOW2_CRASH_STATES makes more of them. */
+const STATES = Number(process.env.QCOW2_CRASH_STATES ?? 12_000);
+const QEMU_STATES = 40;
+const SEED = Number(process.env.QCOW2_CRASH_SEED ?? 1);
+
+/** Random requests to an image. */
+function writing({ name, base, workload, open, also, lazyRefcounts }: GuestCase): CrashCase {
+  return onImage({
+    name,
+    base,
+    ...(open && { open }),
+    expect: (_, { disk }) => ({
+      ...(lazyRefcounts && { lazyRefcounts }),
+      ...(also && { also: (image) => also(image, disk) }),
+    }),
+    run: (image, model, bench, { disk }) => new Workload(bench, image, model, disk).run(workload),
+  });
+}
+
+const shares = GUEST_CASES.reduce((sum, { weight = 1 }) => sum + weight, 0);
+
+describe('a cut while a guest writes', () => {
+  for (const guestCase of GUEST_CASES) {
+    const { name, weight = 1 } = guestCase;
+
+    it(`${name}: nothing flushed is lost, nothing else is found`, async () => {
+      const states = Math.ceil((STATES * weight) / shares);
+      const qemu = Math.ceil(QEMU_STATES / GUEST_CASES.length);
+      const report = await crash(writing(guestCase), { seed: SEED, states, qemu });
+      expect(report.failure).toBeUndefined();
+      // A log has only so many; all cases together come to more than 10,000.
+      expect(report.states).toBeGreaterThanOrEqual(Math.min(states, 600));
+    });
+
+    it(`${name}: an error leaves an image as sound`, async () => {
+      const options = { seed: SEED, faults: 24, states: 10 };
+      const { failure } = await crashWithFaults(writing(guestCase), options);
+      expect(failure).toBeUndefined();
+    });
+  }
+});
