@@ -121,7 +121,7 @@ describe('bench refuses, in the words of qemu-img', () => {
     [['bench', 'disk', 'disk'], /^qcow2: unexpected operand/],
     [['bench', '-d', '0', 'disk'], /^qcow2: Invalid queue depth specified\n$/],
     [['bench', 'nothere'], /^qcow2: Could not open 'nothere': No such file or directory\n$/],
-    [['bench', '-t', 'foo', 'disk'], /^qcow2: -t must be writeback/],
+    [['bench', '-t', 'foo', 'disk'], /^qcow2: -t must be unsafe/],
     [['bench', '-i', 'foo', 'disk'], /^qcow2: -i must be threads/],
   ])('%j', async (argv, message) => {
     const { status, stdout, stderr } = await qcow2(...argv);

@@ -13,7 +13,7 @@ beforeAll(async () => {
   dir = makeTempDir('dd');
   process.chdir(dir);
   writeFileSync('odd.raw', makeContent('random', 3_000));
-  writeFileSync('big.raw', makeContent('mixed', 24 << 20));
+  writeFileSync('big.raw', makeContent('mixed', 16 << 20));
   await runOk('qemu-img', ['convert', '-c', '-O', 'qcow2', 'big.raw', 'packed'], dir);
   await runOk('qemu-img', ['create', '-q', '-f', 'qcow2', 'base', '3M'], dir);
   await runOk('qemu-io', ['-c', 'write -P 1 0 1M', '-c', 'write -P 2 2M 100k', 'base'], dir);
