@@ -2,7 +2,6 @@ import type { Image } from '../image/image.ts';
 import type { Region } from '../kernel/arena.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import {
-  COMPARE_BYTES,
   type CompareJob,
   type ComparePart,
   compareJobs,
@@ -14,6 +13,9 @@ import { type OperationControl, throwIfAborted } from './control.ts';
 
 /** Differences are told by their sector. */
 const SECTOR_BYTES = 512;
+
+/** Bytes of either side held at a time: both stay in the cache of a core while they are compared. */
+const PIECE_BYTES = 512 * 1024;
 
 /** How to compare. */
 export interface CompareOptions extends OperationControl {
@@ -74,7 +76,7 @@ export class CompareStep {
     this.#images = images;
     this.#kernel = kernel;
     const { arena } = kernel;
-    this.#buffers = [arena.allocate(COMPARE_BYTES), arena.allocate(COMPARE_BYTES)];
+    this.#buffers = [arena.allocate(PIECE_BYTES), arena.allocate(PIECE_BYTES)];
   }
 
   /** Opens both chains and lays out the buffers: from here on no memory grows. */
@@ -87,12 +89,14 @@ export class CompareStep {
 
   /** Guest offset of the first sector that differs, or -1. */
   async run(job: CompareJob): Promise<number> {
-    for (const part of job.parts) {
-      const index = await this.#compare(part);
-      if (index < 0) continue;
-      const offset = part.start + index;
-      return offset - (offset % SECTOR_BYTES);
-    }
+    for (const { start, length, sides } of job.parts)
+      for (let done = 0; done < length; done += PIECE_BYTES) {
+        const piece = Math.min(length - done, PIECE_BYTES);
+        const index = await this.#compare({ start: start + done, length: piece, sides });
+        if (index < 0) continue;
+        const offset = start + done + index;
+        return offset - (offset % SECTOR_BYTES);
+      }
     return -1;
   }
 
