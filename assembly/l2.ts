@@ -39,13 +39,13 @@ import {
 /** Entries taken one at a time before a faster way is tried again. */
 // @ts-ignore: decorator
 @inline const EIGHT: usize = 8 << 3;
-/** Host offsets from here on are left to the careful path: a double's mantissa does not hold them. */
+/** Bits of host offsets that lie above a double's mantissa; the careful path takes such entries. */
 // @ts-ignore: decorator
-@inline const VECTOR_LIMIT: u64 = 1 << 52;
+@inline const HIGHEST_BITS: u64 = 0x00f0_0000_0000_0000;
 
 /**
  * Vectors of the loop in `decodeFours`. Engines would make constants anew in each turn; what was
- * loaded before the loop stays in registers. The last four depend on the arguments.
+ * loaded before the loop stays in registers. The last three depend on the arguments.
  */
 const VECTORS = memory.data<u64>(
   [
@@ -53,7 +53,9 @@ const VECTORS = memory.data<u64>(
     1, 1, // ZERO_FLAG
     0x4330_0000_0000_0000, 0x4330_0000_0000_0000, // 2^52 as a double
     0x0002_0000_0000, 0x0002_0000_0000, // two entries on
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0x00ff_ffff_ffff_fe01, 0x00ff_ffff_ffff_fe01, // OFFSET_MASK | ZERO_FLAG
+    0x8000_0000_0000_0000, 0x8000_0000_0000_0000, // COPIED_FLAG
+    0, 0, 0, 0, 0, 0,
   ],
   16,
 );
@@ -131,46 +133,61 @@ function skipRun(p: usize, stop: usize): usize {
   return p;
 }
 
+/** Words of two entries; where bit 63 separates runs, only those with a host have it in theirs. */
+// @ts-ignore: decorator
+@inline
+function wordsOf(entries: v128, hasHost: v128, always: v128, copied: v128, isCopied: bool): v128 {
+  if (!isCopied) return v128.and(entries, always);
+  return v128.and(entries, v128.or(v128.and(hasHost, copied), always));
+}
+
 /** First halves of the records of two entries: kind, attributes and index. */
 // @ts-ignore: decorator
 @inline
-function metaOf(zero: v128, hasHost: v128, word: v128, index: v128): v128 {
+function metasOf(zero: v128, hasHost: v128, words: v128, index: v128, isCopied: bool): v128 {
   // With a host 3 or, if zero, 2; without one 0 or 1.
-  const kind = v128.xor(zero, i64x2.shr_u(hasHost, 62));
-  const copied = i64x2.shl(i64x2.shr_u(word, 63), RUN_KIND_BITS);
-  return v128.or(v128.or(kind, copied), index);
+  const meta = v128.or(v128.xor(zero, i64x2.shr_u(hasHost, 62)), index);
+  if (!isCopied) return meta;
+  return v128.or(meta, i64x2.shl(i64x2.shr_u(words, 63), RUN_KIND_BITS));
 }
 
 /**
- * Entries from `p` on, four at a time, until one of them is for the careful path or there may be no
- * room; returns where it stopped. `index` is the number of the first.
+ * Entries from `p` on, four at a time, until one of them is for the careful path, there may be no room,
+ * or the last sixteen have joined one run; returns where it stopped. `index` is the number of the
+ * first; `isCopied`, a constant, whether bit 63 separates runs. The loop calls nothing, so that its
+ * vectors stay in registers.
  */
-function decodeFours(p: usize, stop: usize, index: u64): usize {
+// @ts-ignore: decorator
+@inline
+function decodeFours(p: usize, stop: usize, index: u64, isCopied: bool): usize {
   const offsets = v128.load(VECTORS);
   const zeroFlag = v128.load(VECTORS, 16);
   const mantissa = v128.load(VECTORS, 32);
   const twoOn = v128.load(VECTORS, 48);
-  const greatest = v128.load(VECTORS, 64);
-  const faulty = v128.load(VECTORS, 80);
-  const always = v128.load(VECTORS, 96);
-  const withHost = v128.load(VECTORS, 112);
+  const always = v128.load(VECTORS, 64);
+  const copied = v128.load(VECTORS, 80);
+  const greatest = v128.load(VECTORS, 96);
+  const faulty = v128.load(VECTORS, 112);
   const cluster = v128.load(VECTORS, 128);
   let next = i64x2.splat(expected);
   let at = i64x2.replace_lane(i64x2.splat(index << 32), 1, (index + 1) << 32);
   let to = record;
   let starting = starts;
   // Each entry may need a record.
-  for (const last = p + (min<usize>(stop - p, (full - to) >> 1) & ~(FOUR - 1)); p < last; ) {
+  const last = p + (min<usize>(stop - p, (full - to) >> 1) & ~(FOUR - 1));
+  while (p < last) {
     const e = swapLanes64(v128.load(p));
     const f = swapLanes64(v128.load(p, 16));
     const eHost = v128.and(e, offsets);
     const fHost = v128.and(f, offsets);
-    const past = v128.or(i64x2.gt_s(eHost, greatest), i64x2.gt_s(fHost, greatest));
+    const ePlace = f64x2.sub(v128.or(eHost, mantissa), mantissa);
+    const fPlace = f64x2.sub(v128.or(fHost, mantissa), mantissa);
+    const past = f64x2.gt(f64x2.pmax(ePlace, fPlace), greatest);
     if (v128.any_true(v128.or(v128.and(v128.or(e, f), faulty), past))) break;
     const eHas = i64x2.gt_s(eHost, i64x2.splat(0));
     const fHas = i64x2.gt_s(fHost, i64x2.splat(0));
-    const eWord = v128.and(e, v128.or(v128.and(eHas, withHost), always));
-    const fWord = v128.and(f, v128.or(v128.and(fHas, withHost), always));
+    const eWord = wordsOf(e, eHas, always, copied, isCopied);
+    const fWord = wordsOf(f, fHas, always, copied, isCopied);
     const eNext = i64x2.add(eWord, v128.and(eHas, cluster));
     const fNext = i64x2.add(fWord, v128.and(fHas, cluster));
     const eJoins = i64x2.eq(eWord, v128.shuffle<u64>(next, eNext, 1, 2));
@@ -178,15 +195,13 @@ function decodeFours(p: usize, stop: usize, index: u64): usize {
     next = fNext;
     const fresh = i32x4.bitmask(v128.shuffle<u32>(eJoins, fJoins, 0, 2, 4, 6)) ^ 15;
 
-    const eMeta = metaOf(v128.and(e, zeroFlag), eHas, eWord, at);
-    const ePlace = f64x2.sub(v128.or(eHost, mantissa), mantissa);
+    const eMeta = metasOf(v128.and(e, zeroFlag), eHas, eWord, at, isCopied);
     v128.store(to, v128.shuffle<u64>(eMeta, ePlace, 0, 2));
     to += (fresh << 4) & RUN_BYTES;
     v128.store(to, v128.shuffle<u64>(eMeta, ePlace, 1, 3));
     to += (fresh << 3) & RUN_BYTES;
     at = i64x2.add(at, twoOn);
-    const fMeta = metaOf(v128.and(f, zeroFlag), fHas, fWord, at);
-    const fPlace = f64x2.sub(v128.or(fHost, mantissa), mantissa);
+    const fMeta = metasOf(v128.and(f, zeroFlag), fHas, fWord, at, isCopied);
     v128.store(to, v128.shuffle<u64>(fMeta, fPlace, 0, 2));
     to += (fresh << 2) & RUN_BYTES;
     v128.store(to, v128.shuffle<u64>(fMeta, fPlace, 1, 3));
@@ -195,19 +210,20 @@ function decodeFours(p: usize, stop: usize, index: u64): usize {
     p += FOUR;
 
     starting = (starting << 4) | fresh;
-    if (<u8>starting == 0) {
-      expected = i64x2.extract_lane(next, 1);
-      const from = p;
-      p = skipRun(p, last);
-      next = i64x2.splat(expected);
-      at = i64x2.add(at, i64x2.splat((<u64>(p - from) >> 3) << 32));
-      starting = -1;
-    }
+    if (<u16>starting == 0) break;
   }
   expected = i64x2.extract_lane(next, 1);
   record = to;
   starts = starting;
   return p;
+}
+
+function decodePlain(p: usize, stop: usize, index: u64): usize {
+  return decodeFours(p, stop, index, false);
+}
+
+function decodeCopied(p: usize, stop: usize, index: u64): usize {
+  return decodeFours(p, stop, index, true);
 }
 
 /**
@@ -303,10 +319,8 @@ export function l2_decode(
   expected = NOTHING;
   starts = -1;
   if (ASC_FEATURE_SIMD) {
-    v128.store(VECTORS, i64x2.splat(min<u64>(end, VECTOR_LIMIT) - 1), 64);
-    v128.store(VECTORS, i64x2.splat(careful), 80);
-    v128.store(VECTORS, i64x2.splat(OFFSET_MASK | ZERO_FLAG), 96);
-    v128.store(VECTORS, i64x2.splat(differing & COPIED_FLAG), 112);
+    v128.store(VECTORS, f64x2.splat(<f64>(<i64>end - 1)), 96);
+    v128.store(VECTORS, i64x2.splat(careful | HIGHEST_BITS), 112);
     v128.store(VECTORS, i64x2.splat(cluster), 128);
   }
 
@@ -315,12 +329,22 @@ export function l2_decode(
   const base = <u64>guest_base;
   let p = start;
   while (p < stop) {
-    if (ASC_FEATURE_SIMD) p = decodeFours(p, stop, first + (<u32>(p - start) >> 3));
-    const done = <u32>(p - start) >> 3;
-    const last = min<usize>(p + EIGHT, stop);
-    p = decodeEntries(p, last, first + done, base + (<u64>done << cluster_bits), flags, attributes);
-    if (p < last) break;
-    if ((starts & 0xff) == 0) p = skipRun(p, stop);
+    if (ASC_FEATURE_SIMD) {
+      const index = first + (<u32>(p - start) >> 3);
+      const isCopied = (differing & COPIED_FLAG) != 0;
+      p = isCopied ? decodeCopied(p, stop, index) : decodePlain(p, stop, index);
+    }
+    if (<u16>starts != 0 && p < stop) {
+      const done = <u32>(p - start) >> 3;
+      const last = min<usize>(p + EIGHT, stop);
+      const guest = base + (<u64>done << cluster_bits);
+      p = decodeEntries(p, last, first + done, guest, flags, attributes);
+      if (p < last) break;
+    }
+    if (<u16>starts == 0) {
+      p = skipRun(p, stop);
+      starts = -1;
+    }
   }
   storeEnd(record, first + (<u32>(p - start) >> 3));
   return <u32>((record - out) / RUN_BYTES);

@@ -28,9 +28,18 @@ function viewOf({ at, length, region }) {
   return region.bytes.subarray(at, at + length);
 }
 
+/** The batch with its bytes in kernel memory, where others can read them, too. */
+export function inKernel({ arena }, batch) {
+  const { bytes } = arena.allocate(batch.bytes.length);
+  bytes.set(batch.bytes);
+  return { ...batch, bytes };
+}
+
 export function zero(kernel, batch) {
   const { exports } = kernel;
-  const pieces = placed(kernel, batch);
+  const pieces = kernel.arena.contains(batch.bytes)
+    ? unpack(batch).map((view) => ({ ptr: view.byteOffset, length: view.length }))
+    : placed(kernel, batch);
   return () => {
     let found = 0;
     for (const { ptr, length } of pieces) found += exports.zero_range(ptr, length);

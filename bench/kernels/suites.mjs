@@ -12,15 +12,17 @@ const OUT_OF_CACHE = 64 * 1024 ** 2;
 const IN_L2 = 256 * 1024;
 
 /**
- * `kind` says which contenders take part, `batch` what a call works on and `units` how much of it
- * there is in a call. Every call returns a number that is equal for all contenders, or, if `isSized`,
- * the length of what it made.
+ * `kind` says which contenders take part, `batch` what a call works on and `times` how often it does.
+ * Every call returns a number that is equal for all contenders, or, if `isSized`, the length of what it
+ * made. If `isShared`, the others read the bytes where our first contender does: how fast memory is
+ * depends on where its pages lie.
  */
 const SUITES = {
   'zero detection, out of cache': {
     kind: 'zero',
     make: ours.zero,
     batch: () => zeroClusters(OUT_OF_CACHE),
+    isShared: true,
   },
   'zero detection, in L2': {
     kind: 'zero',
@@ -120,10 +122,12 @@ export async function runSuites({ names, inputs, others, milliseconds, log }) {
 
 async function contendersOf(suite, inputs, others) {
   const { kind, unit = 'byte', times = 1, isSized = false } = suite;
-  const batch = suite.batch(inputs);
+  let batch = suite.batch(inputs);
   const calls = {};
   for (const backend of BACKENDS) {
-    calls[`ours, ${backend}`] = repeated(times, await suite.make(createKernel({ backend }), batch));
+    const kernel = createKernel({ backend });
+    if (suite.isShared && backend === BACKENDS[0]) batch = ours.inKernel(kernel, batch);
+    calls[`ours, ${backend}`] = repeated(times, await suite.make(kernel, batch));
   }
   for (const [name, prepare] of Object.entries(others[kind] ?? {})) {
     calls[name] = repeated(times, prepare(batch));

@@ -22,6 +22,8 @@ import { RunWriter } from './runs.ts';
 /** What the decoding of all entries of a table depends on. */
 export interface L2Rules {
   clusterBits: number;
+  /** Bits of an entry's low half that are 0 in the offset of a cluster. */
+  unaligned: number;
   isVersion2: boolean;
   isDataFile: boolean;
   attributes: number;
@@ -37,6 +39,7 @@ export function l2Rules(
 ): L2Rules {
   return {
     clusterBits,
+    unaligned: (2 ** clusterBits - 1) & 0xfffffe00,
     isVersion2: (flags & L2_VERSION_2) !== 0,
     isDataFile: (flags & L2_DATA_FILE) !== 0,
     attributes,
@@ -61,9 +64,15 @@ export function attributesOf(high: number, low: number, hasHost: boolean, rules:
   return attributes & rules.attributes;
 }
 
-/** The `INVALID_*` code of a cluster's host offset, or 0. */
-export function offsetFault(host: number, guest: number, isData: boolean, rules: L2Rules): number {
-  if (host % 2 ** rules.clusterBits !== 0) return INVALID_UNALIGNED;
+/** The `INVALID_*` code of a cluster's host offset, or 0; `low` is its entry's low half. */
+export function offsetFault(
+  host: number,
+  low: number,
+  guest: number,
+  isData: boolean,
+  rules: L2Rules,
+): number {
+  if ((low & rules.unaligned) !== 0) return INVALID_UNALIGNED;
   if (rules.isDataFile && host !== guest) return INVALID_HOST_NOT_GUEST;
   if (isData && host >= rules.end) return INVALID_PAST_END;
   return 0;
@@ -128,7 +137,7 @@ function appendEntry(
   const hasHost = host !== 0 || (!isZero && rules.isDataFile && isCopied(high));
   let fault = 0;
   if (isZero && rules.isVersion2) fault = INVALID_ZERO_IN_V2;
-  else if (hasHost) fault = offsetFault(host, guest, !isZero, rules);
+  else if (hasHost) fault = offsetFault(host, low, guest, !isZero, rules);
   if (fault !== 0) return runs.append(RUN_INVALID, index, 1, fault, host);
   const attributes = attributesOf(high, low, hasHost, rules);
   let kind = hasHost ? RUN_DATA : RUN_UNALLOCATED;

@@ -40,7 +40,7 @@ export class RunWriter {
    * needed and there is no room.
    */
   append(kind: number, first: number, units: number, aux: number, host: number): boolean {
-    const meta = kind + aux * 2 ** RUN_KIND_BITS;
+    const meta = kind | (aux << RUN_KIND_BITS);
     const hasPlace = kind !== RUN_UNALLOCATED && kind !== RUN_ZERO_PLAIN;
     if (meta !== this.#meta || (hasPlace && host !== this.#next)) {
       if (this.free <= 0) return false;
