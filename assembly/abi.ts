@@ -1,7 +1,8 @@
 // The constants of src/kernel/abi.ts, where they are explained; a test compares the two files.
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
-export const RUN_BYTES = 24;
+export const RUN_BYTES = 16;
+export const RUN_KIND_BITS = 3;
 
 export const RUN_UNALLOCATED = 0;
 export const RUN_ZERO_PLAIN = 1;
@@ -43,6 +44,8 @@ export const ZSTD_CHECKSUM = 5;
 export const ZSTD_UNSUPPORTED = 6;
 
 export const ZSTD_SCRATCH_BYTES = 151552;
+export const ZSTD_ENCODE_SCRATCH_BYTES = 1310784;
+export const ZSTD_ENCODE_SLACK = 64;
 
 export const DEFLATE_FAST = 0;
 export const DEFLATE_DEFAULT = 1;

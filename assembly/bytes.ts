@@ -2,7 +2,7 @@
 // @ts-ignore: decorator
 @inline
 export function swapLanes64(v: v128): v128 {
-  return i8x16.shuffle(v, v, 7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8);
+  return v128.swizzle(v, i8x16(7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8));
 }
 
 /** The big-endian u64 at `ptr`. WebAssembly has no byte swap: a shuffle is the cheapest one. */

@@ -15,6 +15,7 @@ export {
 } from './refcount';
 export { l2_decode_extended } from './subcluster';
 export { nonzero_bitmap, zero_range } from './zero';
+export { zstd_compress } from './zstd/encode-frame';
 export { zstd_decompress } from './zstd/frame';
 
 export function abi_version(): u32 {

@@ -1,6 +1,7 @@
 // Counters of refcount blocks, `1 << order` bits each (format section 6). Orders 0 to 2 pack from the
 // least significant bit of each byte, 4 to 6 are big-endian.
 import { loadBE16, loadBE32, loadBE64, storeBE16, storeBE32, storeBE64 } from './bytes';
+import { first_difference } from './difference';
 
 // @ts-ignore: decorator
 @inline
@@ -92,29 +93,6 @@ function maskOfByte(at: u32, from: u32, to: u32): u32 {
   return mask;
 }
 
-/** Distance from `a` and `b` to the first step of 16 (8) bytes that differ, or to the rest. */
-// @ts-ignore: decorator
-@inline
-function skipEqual(a: usize, b: usize, length: u32): u32 {
-  let at: u32 = 0;
-  if (ASC_FEATURE_SIMD) {
-    while (length - at >= 64) {
-      const w = v128.xor(v128.load(a + at), v128.load(b + at));
-      const x = v128.xor(v128.load(a + at, 16), v128.load(b + at, 16));
-      const y = v128.xor(v128.load(a + at, 32), v128.load(b + at, 32));
-      const z = v128.xor(v128.load(a + at, 48), v128.load(b + at, 48));
-      if (v128.any_true(v128.or(v128.or(w, x), v128.or(y, z)))) return at;
-      at += 64;
-    }
-  } else {
-    while (length - at >= 8) {
-      if (load<u64>(a + at) != load<u64>(b + at)) return at;
-      at += 8;
-    }
-  }
-  return at;
-}
-
 /** Index of the counter that holds the lowest differing bit of one byte, or -1. */
 // @ts-ignore: decorator
 @inline
@@ -134,12 +112,12 @@ export function refcount_compare(a: usize, b: usize, order: u32, first: u32, cou
     const counter = differenceIn(a, b, at++, order, from, to);
     if (counter >= 0) return counter;
   }
-  if (to >> 3 > at) at += skipEqual(a + at, b + at, (to >> 3) - at);
-  for (; at << 3 < to; at++) {
-    const counter = differenceIn(a, b, at, order, from, to);
-    if (counter >= 0) return counter;
+  if (to >> 3 > at) {
+    const found = first_difference(a + at, b + at, (to >> 3) - at);
+    if (found >= 0) return differenceIn(a, b, at + found, order, from, to);
+    at = to >> 3;
   }
-  return -1;
+  return at << 3 < to ? differenceIn(a, b, at, order, from, to) : -1;
 }
 
 /** Whether one of the counters in these 8 packed bytes is zero. */

@@ -3,10 +3,12 @@ import {
   INVALID_ALLOC_AND_ZERO,
   INVALID_ALLOC_WITHOUT_OFFSET,
   L2_DATA_FILE,
+  RUN_ATTR_COPIED,
+  RUN_ATTR_RESERVED,
   RUN_BYTES,
-  RUN_COMPRESSED,
   RUN_DATA,
   RUN_INVALID,
+  RUN_KIND_BITS,
   RUN_UNALLOCATED,
   RUN_UNALLOCATED_SUBCLUSTER,
   RUN_ZERO_ALLOCATED,
@@ -15,55 +17,42 @@ import {
 import { loadBE64, swapLanes64 } from './bytes';
 import {
   attributesOf,
+  comparedFlags,
   COMPRESSED_FLAG,
+  COPIED_FLAG,
   endOfFile,
+  entriesBefore,
+  FIELD_LIMIT,
+  NOTHING,
   OFFSET_MASK,
   offsetFault,
   storeCompressed,
+  storeEnd,
+  storeMeta,
   storeRun,
-} from './l2';
+} from './l2-entry';
 
 // @ts-ignore: decorator
 @inline const SUBCLUSTERS: u32 = 32;
 
-/** Joins a run to the record `last` if it continues it, else starts the next; the open record. */
+/** Kinds of subclusters, four bits each, by allocation bit + 2 zero bit + 4 if there is a host. */
 // @ts-ignore: decorator
-@inline
-function append(
-  last: usize,
-  out: usize,
-  kind: u32,
-  first: u32,
-  units: u32,
-  aux: u32,
-  host: u64,
-  unitBytes: u64,
-): usize {
-  if (last >= out && load<u32>(last) == kind && load<u32>(last, 12) == aux) {
-    const before = load<u32>(last, 8);
-    const hasHost = kind != RUN_UNALLOCATED && kind != RUN_ZERO_PLAIN;
-    if (!hasHost || load<f64>(last, 16) + <f64>(<i64>(before * unitBytes)) == <f64>(<i64>host)) {
-      store<u32>(last, before + units, 8);
-      return last;
-    }
-  }
-  last += RUN_BYTES;
-  storeRun(last, kind, first, units, aux, <f64>(<i64>host));
-  return last;
-}
+@inline const KINDS: u32 =
+  RUN_UNALLOCATED |
+  (RUN_ZERO_PLAIN << 8) |
+  (RUN_UNALLOCATED_SUBCLUSTER << 16) |
+  (RUN_DATA << 20) |
+  (RUN_ZERO_ALLOCATED << 24);
 
-/** Kind of a subcluster with these bits (not both set); without a host `alloc` is 0. */
+/** `kinds` is `KINDS`, from those with a host on or from the start. */
 // @ts-ignore: decorator
 @inline
-function subclusterKind(alloc: u32, zero: u32, hasHost: u32): u32 {
-  if (!hasHost) return zero ? RUN_ZERO_PLAIN : RUN_UNALLOCATED;
-  if (alloc) return RUN_DATA;
-  return zero ? RUN_ZERO_ALLOCATED : RUN_UNALLOCATED_SUBCLUSTER;
+function kindOf(kinds: u32, alloc: u32, zero: u32, k: u32): u32 {
+  const bits = ((alloc >> k) & 1) | (((zero >> k) & 1) << 1);
+  return (kinds >> (bits << 2)) & 7;
 }
 
 /** The `INVALID_*` code that poisons a whole cluster which is not compressed, or 0. */
-// @ts-ignore: decorator
-@inline
 function clusterFault(
   offset: u64,
   alloc: u32,
@@ -79,6 +68,42 @@ function clusterFault(
   return offsetFault(offset, guest, cluster_bits, flags, alloc != 0, end);
 }
 
+/**
+ * How many of `count` entries at `p` continue the cluster before them, which is `entry` in the bits of
+ * `compared` and in whose bitmap all subclusters are alike.
+ */
+// @ts-ignore: decorator
+@inline
+function skipClusters(
+  p: usize,
+  count: u64,
+  entry: u64,
+  bitmap: u64,
+  stride: u64,
+  compared: u64,
+): u32 {
+  const begin = p;
+  const last = p + (<usize>count << 4);
+  if (ASC_FEATURE_SIMD) {
+    const mask = i64x2.replace_lane(i64x2.splat(-1), 0, compared);
+    const step = i64x2.replace_lane(i64x2.splat(0), 0, stride);
+    let next = i64x2.replace_lane(i64x2.splat(bitmap), 0, entry + stride);
+    for (; p < last; p += 16) {
+      const both = v128.and(swapLanes64(v128.load(p)), mask);
+      if (v128.any_true(v128.xor(both, next))) break;
+      next = i64x2.add(next, step);
+    }
+  } else {
+    let next = entry + stride;
+    const packed = bswap<u64>(bitmap);
+    for (; p < last && load<u64>(p, 8) == packed; p += 16) {
+      if ((loadBE64(p) & compared) != next) break;
+      next += stride;
+    }
+  }
+  return <u32>(p - begin) >> 4;
+}
+
 export function l2_decode_extended(
   table: usize,
   first: u32,
@@ -91,58 +116,78 @@ export function l2_decode_extended(
   out: usize,
   capacity: u32,
 ): u32 {
-  const unitBytes: u64 = (<u64>1) << (cluster_bits - 5);
+  const cluster: u64 = (<u64>1) << cluster_bits;
   const end = endOfFile(host_size);
   const isDataFile = u32((flags & L2_DATA_FILE) != 0);
-  let guest = <u64>guest_base;
-  let last = out - RUN_BYTES;
-  let p = table + (<usize>first << 4);
-  const stop = first + count;
+  const compared = comparedFlags(attributes) | OFFSET_MASK;
+  const careful = isDataFile ? -1 : COMPRESSED_FLAG | ((cluster - 1) & OFFSET_MASK);
+  const start = table + (<usize>first << 4);
+  const base = <u64>guest_base;
+  const full = out + <usize>capacity * RUN_BYTES;
+  let record = out;
+  // Offset, kind and attributes of a first subcluster that continues the open run.
+  let expected = NOTHING;
+  let i: u32 = 0;
 
-  for (let i = first; i < stop; i++) {
-    // A cluster is never split: the caller resumes at whole entries.
-    const used = <u32>((last + RUN_BYTES - out) / RUN_BYTES);
-    if (capacity - used < SUBCLUSTERS || capacity < used) break;
-    let entry: u64, bitmap: u64;
-    if (ASC_FEATURE_SIMD) {
-      const both = swapLanes64(v128.load(p));
-      entry = i64x2.extract_lane(both, 0);
-      bitmap = i64x2.extract_lane(both, 1);
-    } else {
-      entry = loadBE64(p);
-      bitmap = loadBE64(p + 8);
-    }
-    const unit = i * SUBCLUSTERS;
-    if ((entry & COMPRESSED_FLAG) != 0) {
-      last += RUN_BYTES;
-      storeCompressed(last, entry, bitmap, unit, SUBCLUSTERS, cluster_bits, flags, end);
-    } else {
-      const offset = entry & OFFSET_MASK;
-      const hasHost = u32(offset != 0) | (isDataFile & <u32>(entry >> 63));
-      const alloc = <u32>bitmap;
-      const zero = <u32>(bitmap >> 32);
-      const fault = clusterFault(offset, alloc, zero, hasHost, guest, cluster_bits, flags, end);
-      if (fault != 0) {
-        last += RUN_BYTES;
-        storeRun(last, RUN_INVALID, unit, SUBCLUSTERS, fault, <f64>offset);
-      } else {
-        const aux = attributesOf(entry, hasHost, attributes);
-        let k: u32 = 0;
-        while (k < SUBCLUSTERS) {
-          const a = (alloc >> k) & 1;
-          const z = (zero >> k) & 1;
-          // Bits that differ from subcluster k, and one behind the last subcluster.
-          const changes = (alloc ^ (0 - a)) | (zero ^ (0 - z));
-          const units = <u32>ctz<u64>((<u64>changes | ((<u64>1) << SUBCLUSTERS)) >> k);
-          const host = hasHost ? offset + k * unitBytes : 0;
-          const kind = subclusterKind(a, z, hasHost);
-          last = append(last, out, kind, unit + k, units, aux, host, unitBytes);
-          k += units;
-        }
+  // A cluster is never split: the caller resumes at whole entries.
+  while (i < count && full - record >= SUBCLUSTERS * RUN_BYTES) {
+    const p = start + (<usize>i << 4);
+    const entry = loadBE64(p);
+    const bitmap = loadBE64(p + 8);
+    const unit = (first + i) * SUBCLUSTERS;
+    const offset = entry & OFFSET_MASK;
+    const alloc = <u32>bitmap;
+    const zero = <u32>(bitmap >> 32);
+    let hasHost = u32(offset != 0);
+    i++;
+    const doubtful = (entry & careful) | <u64>(alloc & zero) | <u64>(hasHost ? 0 : alloc);
+    if (doubtful != 0 || offset >= end) {
+      hasHost |= isDataFile & <u32>(entry >> 63);
+      const isCompressed = (entry & COMPRESSED_FLAG) != 0;
+      const guest = base + (<u64>(i - 1) << cluster_bits);
+      const fault = isCompressed
+        ? 0
+        : clusterFault(offset, alloc, zero, hasHost, guest, cluster_bits, flags, end);
+      if (isCompressed || fault != 0) {
+        if (isCompressed) storeCompressed(record, entry, bitmap, unit, cluster_bits, flags, end);
+        else storeRun(record, RUN_INVALID, unit, fault, <f64>offset);
+        record += RUN_BYTES;
+        expected = NOTHING;
+        continue;
       }
     }
-    guest += (<u64>1) << cluster_bits;
-    p += 16;
+    const aux = attributesOf(entry, hasHost, attributes);
+    const kinds = KINDS >> (hasHost << 4);
+    const stride = hasHost ? cluster : 0;
+    let meta = kindOf(kinds, alloc, zero, 0) | (aux << RUN_KIND_BITS);
+    storeMeta(record, meta, unit, <f64>(<i64>offset));
+    record += (offset | meta) == expected ? 0 : RUN_BYTES;
+    // Subclusters that differ from the one before them: each starts a run.
+    let starts = ((alloc ^ (alloc << 1)) | (zero ^ (zero << 1))) & ~1;
+    let next = offset + stride;
+    if (starts != 0) {
+      const unitBytes = stride / SUBCLUSTERS;
+      do {
+        const k = ctz(starts);
+        meta = kindOf(kinds, alloc, zero, k) | (aux << RUN_KIND_BITS);
+        storeMeta(record, meta, unit + k, <f64>(<i64>(offset + k * unitBytes)));
+        record += RUN_BYTES;
+        starts &= starts - 1;
+      } while (starts != 0);
+    } else if ((aux & RUN_ATTR_RESERVED) == 0 && full - record >= SUBCLUSTERS * RUN_BYTES) {
+      let left: u64 = count - i;
+      // Of data, only the last cluster is checked against the end of the file.
+      if (hasHost) left = entriesBefore(alloc != 0 ? end : FIELD_LIMIT, offset, cluster_bits, left);
+      const copied = <u64>(aux & RUN_ATTR_COPIED) << 63;
+      // In a data file bit 63 makes an entry without an offset a cluster at 0.
+      const bits = hasHost ? compared : compared | COPIED_FLAG;
+      const p = start + (<usize>i << 4);
+      const skipped = skipClusters(p, left, offset | copied, bitmap, stride, bits);
+      next += stride * skipped;
+      i += skipped;
+    }
+    expected = next | meta;
   }
-  return <u32>((last + RUN_BYTES - out) / RUN_BYTES);
+  storeEnd(record, (first + i) * SUBCLUSTERS);
+  return <u32>((record - out) / RUN_BYTES);
 }

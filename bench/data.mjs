@@ -2,16 +2,22 @@
 // kept below build/bench. qemu-img makes every image, so that both tools read what neither favours.
 import { spawnSync } from 'node:child_process';
 import {
+  closeSync,
   copyFileSync,
   existsSync,
+  ftruncateSync,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readlinkSync,
+  readSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,6 +25,8 @@ import { fileURLToPath } from 'node:url';
 export const folder = fileURLToPath(new URL('../build/bench/', import.meta.url));
 
 const DISK_BYTES = 4 * 1024 ** 3;
+/** Of the disk that go into its third together. */
+const STRETCH_BYTES = 16 * 1024 ** 2;
 const FILE_BYTES = 1.5 * 1024 ** 3;
 /** Where real files come from, as far as they are needed. */
 const SOURCES = ['/usr/lib', '/usr/share', '/usr/bin', '/usr/local', '/usr/include', '/var/lib'];
@@ -53,6 +61,24 @@ export function prepareImages(log) {
   makeSnapshot();
   makeSmallImages();
   writeFileSync(join(folder, STAMP), `${bytes} bytes of files\n`);
+}
+
+/** A third of the disk, evenly spread over it; the rest are holes. */
+export function prepareThird(log) {
+  if (existsSync(join(folder, 'third.raw'))) return;
+  log('preparing a third of the disk (once)');
+  const input = openSync(join(folder, 'disk.raw'), 'r');
+  const output = openSync(join(folder, 'third.new'), 'w');
+  const bytes = new Uint8Array(2 ** 20);
+  ftruncateSync(output, DISK_BYTES);
+  for (let at = 0; at < DISK_BYTES; at += bytes.length) {
+    if (Math.floor(at / STRETCH_BYTES) % 3 !== 0) continue;
+    readSync(input, bytes, 0, bytes.length, at);
+    if (bytes.some((byte) => byte !== 0)) writeSync(output, bytes, 0, bytes.length, at);
+  }
+  closeSync(input);
+  closeSync(output);
+  renameSync(join(folder, 'third.new'), join(folder, 'third.raw'));
 }
 
 /** Links (or copies) files into `target` until there are enough. */

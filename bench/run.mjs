@@ -1,69 +1,66 @@
 // npm run bench [-- PART...] [--rounds N]: PART picks benches by a piece of their name; `kernels`,
 // `images` and `browser` (the kernels in Chromium) pick what is run, else the first two. What was
 // measured replaces what bench/results/ holds under its name.
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
-import { chart, imageTable, kernelTable } from './report.mjs';
+import { missedList, noiseText, tables } from './report.mjs';
+import { GROUPS, machine, store } from './results.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '5' }, time: { type: 'string', default: '500' } },
+  options: {
+    rounds: { type: 'string', default: '5' },
+    time: { type: 'string', default: '500' },
+    whole: { type: 'boolean', default: false },
+  },
 });
-const halves = positionals.filter((word) => ['kernels', 'images', 'browser'].includes(word));
-const only = positionals.filter((word) => !halves.includes(word));
-const wants = (half) => halves.length === 0 || halves.includes(half);
+
+/** The value of an option as a whole number from 1 on. */
+function count(name) {
+  const value = Number(values[name]);
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  throw new Error(`--${name} must be a whole number from 1 on, not '${values[name]}'`);
+}
+
 const log = (text) => console.error(text);
+const picked = positionals.filter((word) => GROUPS.includes(word));
+const words = positionals
+  .filter((word) => !GROUPS.includes(word))
+  .map((word) => word.toLowerCase());
+const options = {
+  /** Whether a row is to be measured. */
+  wants: (name) => words.length === 0 || words.some((word) => name.toLowerCase().includes(word)),
+  rounds: count('rounds'),
+  milliseconds: count('time'),
+  isWhole: values.whole,
+  log,
+};
 
-const result = { machine: machine(), date: new Date().toISOString(), kernels: [], images: [] };
-if (wants('kernels')) {
-  log('kernels, in one process');
-  const milliseconds = Number(values.time);
-  const { runKernelBenches } = await import('./kernels/run.mjs');
-  result.kernels = await runKernelBenches({ only, milliseconds, log });
-}
-if (halves.includes('browser')) {
-  log('kernels, in Chromium');
-  const milliseconds = Number(values.time);
-  const { runBrowserBenches } = await import('./browser/run.mjs');
-  const measured = await runBrowserBenches({ only, milliseconds, log });
-  console.log(`\nin ${measured.browser}\n\n${kernelTable(measured.kernels)}`);
-}
-if (wants('images')) {
-  log('images, whole processes in turn');
-  const { runImageBenches } = await import('./images/run.mjs');
-  result.images = await runImageBenches({ rounds: Number(values.rounds), only, log });
-}
-if (result.images.length > 0) console.log(`\n${imageTable(result.images)}`);
-if (result.kernels.length > 0) console.log(`\n${kernelTable(result.kernels)}`);
-if (!halves.includes('browser')) store(result);
+const RUNNERS = {
+  kernels: {
+    title: 'kernels, in one process',
+    run: async () => (await import('./kernels/run.mjs')).runKernelBenches(options),
+  },
+  browser: {
+    title: 'kernels, in Chromium',
+    run: async () => (await import('./browser/run.mjs')).runBrowserBenches(options),
+  },
+  images: {
+    title: 'images, whole processes in turn',
+    run: async () => (await import('./images/run.mjs')).runImageBenches(options),
+  },
+};
 
-function machine() {
-  const [cpu] = cpus();
-  const version = spawnSync('qemu-img', ['--version'], { encoding: 'utf8' }).stdout.split('\n')[0];
-  const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`;
-  const model = cpu?.model ?? 'unknown';
-  return { cpu: model, cores: cpus().length, memory, node: process.version, qemuImg: version };
+const started = performance.now();
+const stamp = { date: new Date().toISOString(), machine: machine() };
+const measured = {};
+for (const [group, { title, run }] of Object.entries(RUNNERS)) {
+  if (picked.length > 0 ? !picked.includes(group) : group === 'browser') continue;
+  log(title);
+  measured[group] = (await run()).map((row) => ({ ...row, ...stamp }));
 }
-
-/** Stores what was measured under its name, and the image table in bench/README.md. */
-function store(measured) {
-  const folder = new URL('./results/', import.meta.url);
-  mkdirSync(folder, { recursive: true });
-  const path = new URL('latest.json', folder);
-  const before = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
-  const results = { ...before, ...measured };
-  for (const half of ['kernels', 'images']) {
-    const names = measured[half].map(({ name }) => name);
-    const kept = (before[half] ?? []).filter(({ name }) => !names.includes(name));
-    results[half] = [...kept, ...measured[half]];
-  }
-  writeFileSync(path, `${JSON.stringify(results, null, 1)}\n`);
-  writeFileSync(new URL('images.svg', folder), chart(results.images));
-  const readme = new URL('./README.md', import.meta.url);
-  const table = `$1\n${imageTable(results.images)}\n\n$2`;
-  const marks = /(<!-- images: .*-->\n)[\s\S]*?(<!-- \/images -->)/;
-  writeFileSync(readme, readFileSync(readme, 'utf8').replace(marks, table));
-  log('stored in bench/results');
+if (Object.values(measured).every((rows) => rows.length === 0)) {
+  throw new Error(`no bench has ${words.join(' or ')} in its name`);
 }
+store(measured);
+console.log(`\n${tables(measured)}\n\n${noiseText(measured)}${missedList(measured)}`);
+log(`stored in bench/results; ${Math.round((performance.now() - started) / 1000)} s`);

@@ -1,31 +1,86 @@
-// Builds dist/: the wasm modules (embedded as base64), then the TypeScript. The new dist/ takes the
-// place of the old one when it is whole.
+// Builds dist/: the wasm modules (embedded as base64), the TypeScript as one module per source in
+// build/modules/, and from those the bundles that are published, with the declarations beside them.
+// Both folders take the place of the old ones when they are whole.
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { rolldown } from 'rolldown';
 import { buildWasm, wasmPath } from './build-wasm.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const fresh = join(root, `dist.new-${process.pid}`);
-const old = join(root, `dist.old-${process.pid}`);
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const modules = join(root, 'build/modules');
+const dist = join(root, 'dist');
 
-/** tsc leaves `.ts` in the imports of declarations; what is beside them is `.js`. */
-function rewriteDeclarations(folder) {
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile() || !entry.name.endsWith('.d.ts')) continue;
-    const path = join(entry.parentPath, entry.name);
-    const text = readFileSync(path, 'utf8');
+const freshOf = (folder) => `${folder}.new-${process.pid}`;
+const oldOf = (folder) => `${folder}.old-${process.pid}`;
+
+/** Threads are started by the URL of a file beside the module that starts them. */
+const WORKERS = {
+  'convert-worker': 'workers/convert-worker.js',
+  'compare-worker': 'workers/compare-worker.js',
+  'batch-worker': 'batch/batch-worker.js',
+};
+
+/**
+ * The library: ES modules, for bundlers and browsers too. The command line: CommonJS, which Node
+ * starts faster than ES modules, in the process and again in each thread.
+ */
+const BUNDLES = [
+  {
+    folder: '',
+    entries: { index: 'index.js', node: 'node.js', ...WORKERS },
+    output: { format: 'esm', comments: { legal: true, annotation: true, jsdoc: false } },
+  },
+  {
+    folder: 'cli',
+    entries: { main: 'cli/main.js', ...WORKERS },
+    output: { format: 'cjs', minify: true },
+  },
+];
+
+/** Each module is in one file of a bundle, however many entries use it. */
+async function writeBundle({ folder, entries, output }) {
+  const bundle = await rolldown({
+    input: Object.fromEntries(
+      Object.entries(entries).map(([name, path]) => [name, join(freshOf(modules), path)]),
+    ),
+    platform: 'node',
+    // Else the name of the temporary folder is told in comments.
+    experimental: { attachDebugInfo: 'none' },
+    external: [/^node:/, ...Object.keys(manifest.optionalDependencies)],
+    onLog(level, { message }) {
+      if (level === 'warn') throw new Error(message);
+    },
+  });
+  await bundle.write({
+    dir: join(freshOf(dist), folder),
+    entryFileNames: '[name].js',
+    chunkFileNames: 'shared-[hash].js',
+    ...output,
+  });
+  await bundle.close();
+}
+
+/** Declarations of the library. tsc leaves `.ts` in their imports; what is beside them is `.js`. */
+function writeDeclarations() {
+  for (const path of readdirSync(freshOf(modules), { recursive: true, encoding: 'utf8' })) {
+    if (!path.endsWith('.d.ts') || path.startsWith(`cli${sep}`)) continue;
+    const text = readFileSync(join(freshOf(modules), path), 'utf8');
+    const target = join(freshOf(dist), path);
+    mkdirSync(dirname(target), { recursive: true });
     writeFileSync(
-      path,
+      target,
       text.replace(/((?:from|import)\s*\(?\s*['"]\.[^'"\n]*)\.ts(?=['"])/g, '$1.js'),
     );
   }
@@ -33,36 +88,44 @@ function rewriteDeclarations(folder) {
 
 /** The manual page comes from the option table, like `--help`. */
 async function writeManPage() {
-  const { manPage } = await import(pathToFileURL(join(fresh, 'cli/man-page.js')).href);
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  writeFileSync(join(fresh, 'qcow2.1'), manPage(version));
+  const { manPage } = await import(pathToFileURL(join(freshOf(modules), 'cli/man-page.js')).href);
+  writeFileSync(join(freshOf(dist), 'qcow2.1'), manPage(manifest.version));
 }
 
-/** Two renames, so that dist/ is missing for an instant at most. */
-function takePlace() {
+async function writePackage() {
+  for (const bundle of BUNDLES) await writeBundle(bundle);
+  writeFileSync(join(freshOf(dist), 'cli/package.json'), '{ "type": "commonjs" }\n');
+  chmodSync(join(freshOf(dist), 'cli/main.js'), 0o755);
+  writeDeclarations();
+  // For hosts that compile modules themselves; everything else has it embedded.
+  copyFileSync(wasmPath('release-simd'), join(freshOf(dist), 'qcow2.wasm'));
+  await writeManPage();
+}
+
+/** Two renames, so that a folder is missing for an instant at most. */
+function takePlace(folder) {
   try {
-    renameSync(join(root, 'dist'), old);
+    renameSync(folder, oldOf(folder));
   } catch (error) {
     if (error.code !== 'ENOENT') throw error;
   }
-  renameSync(fresh, join(root, 'dist'));
+  renameSync(freshOf(folder), folder);
 }
 
 await buildWasm();
+const folders = [modules, dist];
 try {
   const compiler = join(root, 'node_modules/typescript/bin/tsc');
-  const tsc = spawnSync(process.execPath, [compiler, '-p', root, '--outDir', fresh], {
+  const tsc = spawnSync(process.execPath, [compiler, '-p', root, '--outDir', freshOf(modules)], {
     stdio: 'inherit',
   });
   if (tsc.status === 0) {
-    rewriteDeclarations(fresh);
-    chmodSync(join(fresh, 'cli/main.js'), 0o755);
-    // For hosts that compile modules themselves; everything else has it embedded.
-    copyFileSync(wasmPath('release-simd'), join(fresh, 'qcow2.wasm'));
-    await writeManPage();
-    takePlace();
+    await writePackage();
+    folders.forEach(takePlace);
   }
   process.exitCode = tsc.status ?? 1;
 } finally {
-  for (const folder of [fresh, old]) rmSync(folder, { recursive: true, force: true });
+  for (const folder of folders)
+    for (const path of [freshOf(folder), oldOf(folder)])
+      rmSync(path, { recursive: true, force: true });
 }

@@ -88,7 +88,7 @@ export function build() {
     ...filesBelow('scripts'),
   ].filter((path) => !path.startsWith('scripts/') || path.startsWith('scripts/build'));
   const hash = hashOf([...sources, 'asconfig.json', 'tsconfig.json', 'package-lock.json']);
-  const products = ['dist/cli/main.js', 'src/kernel/wasm.generated.ts', 'build'];
+  const products = ['dist/cli/main.js', 'src/kernel/wasm.generated.ts', 'build/modules'];
   const complete = products.every((path) => existsSync(join(root, path)));
   if (complete && isStamped('build', hash)) return;
   console.log('set-up: build');

@@ -21,6 +21,8 @@ export type { NewImageOptions, Preallocation } from './image/new-image.ts';
 export type { OutsideFile, OutsideResolver } from './image/open-gate.ts';
 export { createKernel, type Kernel, type KernelBackend } from './kernel/kernel.ts';
 export { init } from './kernel/load.ts';
+export { type AdoptOptions, adopt } from './operations/adopt.ts';
+export { type BenchOptions, type BenchResult, bench } from './operations/bench.ts';
 export {
   type CheckFinding,
   type CheckOptions,
@@ -28,6 +30,7 @@ export {
   check,
   type FindingClass,
 } from './operations/check.ts';
+export type { DiskRange } from './operations/chunks.ts';
 export {
   type CompareDifference,
   type CompareOptions,
@@ -36,6 +39,7 @@ export {
 } from './operations/compare.ts';
 export type { OperationControl } from './operations/control.ts';
 export { type ConvertOptions, convert } from './operations/convert.ts';
+export type { BitmapCopying } from './operations/copy-bitmaps.ts';
 export { type CreateOptions, create } from './operations/create.ts';
 export {
   type BitmapInfo,

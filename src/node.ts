@@ -11,6 +11,7 @@ export type {
 export type { BatchJob } from './batch/jobs.ts';
 export { type BatchOptions, runBatch } from './batch/local-runner.ts';
 export * from './index.ts';
+export { type AdoptFileOptions, type AdoptFileResult, adoptFile } from './node/adopt-file.ts';
 export { type CreateFileOptions, createFile } from './node/create-file.ts';
 export {
   fileResolver,
@@ -21,4 +22,5 @@ export {
 export { type FileOptions, FileStorage } from './storage/file.ts';
 export { type CompareFilesOptions, compareFiles } from './workers/compare-files.ts';
 export { type ConvertFileOptions, convertFile } from './workers/convert-file.ts';
+export type { ThreadOptions } from './workers/convert-threads.ts';
 export type { InputFiles } from './workers/messages.ts';

@@ -20,7 +20,7 @@ export const COUNTS = memory.data(64 << 1, 16);
 const NEXT_STATES = memory.data(64 << 1, 16);
 /** Symbols in the order they are spread, then by state. Fills write up to 7 bytes more. */
 const ORDERED = memory.data(512 + 8, 16);
-const SPREAD = memory.data(512, 16);
+export const SPREAD = memory.data(512, 16);
 
 /** Results of `readCounts`. */
 export let accuracyLog: u32 = 0;
@@ -76,8 +76,8 @@ export function readCounts(src: usize, end: usize, maxSymbol: u32, maxLog: u32):
   return (at + 7) >> 3;
 }
 
-/** Spreads the symbols over the states (RFC 8878, 4.1.1). */
-function spreadSymbols(counts: usize, symbols: u32, log: u32): void {
+/** Spreads the symbols over the states (RFC 8878, 4.1.1): the symbol of each is in `SPREAD`. */
+export function spreadSymbols(counts: usize, symbols: u32, log: u32): void {
   const size: u32 = 1 << log;
   const mask = size - 1;
   const step = (size >> 1) + (size >> 3) + 3;

@@ -27,23 +27,23 @@ import {
 @inline const USUAL_OFFSETS: u32 = 29;
 
 /** Extra bits of the codes from 16 (literal lengths) and 32 (match lengths) on. */
-const LITERAL_LENGTH_BITS = memory.data<u8>([
+export const LITERAL_LENGTH_BITS = memory.data<u8>([
   1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
 ]);
-const MATCH_LENGTH_BITS = memory.data<u8>([
+export const MATCH_LENGTH_BITS = memory.data<u8>([
   1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
 ]);
 
 /** Predefined distributions (RFC 8878, 3.1.1.3.2.2). */
-const LITERAL_LENGTH_COUNTS = memory.data<i16>([
+export const LITERAL_LENGTH_COUNTS = memory.data<i16>([
   4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1,
   -1, -1, -1,
 ]);
-const MATCH_LENGTH_COUNTS = memory.data<i16>([
+export const MATCH_LENGTH_COUNTS = memory.data<i16>([
   1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
   1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
 ]);
-const OFFSET_COUNTS = memory.data<i16>([
+export const OFFSET_COUNTS = memory.data<i16>([
   1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1,
 ]);
 

@@ -12,7 +12,7 @@ export async function run({ lengths, ...options }) {
   const inputs = {};
   for (const [name, list] of Object.entries(lengths)) inputs[name] = await load(name, list);
   const log = (text) => console.log(text);
-  return await runSuites({ ...options, inputs, others: packages, isNode: false, log });
+  return await runSuites({ ...options, inputs, others: packages, log });
 }
 
 async function load(name, lengths) {

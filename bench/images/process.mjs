@@ -1,10 +1,22 @@
-// Runs a command as a whole process and takes its wall time and peak memory.
+// Runs a command as a whole process and takes its wall time, processor time and peak memory.
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { childSeconds, watchOthers } from './accounting.mjs';
 
-/** @returns {Promise<{ seconds: number, peakBytes: number }>} */
+/**
+ * @typedef {object} Run
+ * @property {number} seconds from start to exit
+ * @property {number} user seconds of processors in the program
+ * @property {number} system and in the kernel for it
+ * @property {number} foreign seconds of processors that others used meanwhile
+ * @property {number} peakBytes
+ */
+
+/** @returns {Promise<Run>} */
 export function runProcess(command, args, cwd) {
   return new Promise((resolve, reject) => {
+    const before = childSeconds();
+    const others = watchOthers();
     const start = process.hrtime.bigint();
     const child = spawn(command, args, { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
     let stderr = '';
@@ -21,13 +33,20 @@ export function runProcess(command, args, cwd) {
     child.on('exit', (status) => {
       const seconds = Number(process.hrtime.bigint() - start) / 1e9;
       clearInterval(timer);
-      if (status === 0) resolve({ seconds, peakBytes });
-      else reject(new Error(`${command} ${args.join(' ')}: exit status ${status}: ${stderr}`));
+      if (status !== 0) {
+        reject(new Error(`${command} ${args.join(' ')}: exit status ${status}: ${stderr}`));
+        return;
+      }
+      const after = childSeconds();
+      const user = after.user - before.user;
+      const system = after.system - before.system;
+      resolve({ seconds, user, system, foreign: others(user + system), peakBytes });
     });
   });
 }
 
-function peakOf(pid) {
+/** Peak of a process that runs, in bytes. */
+export function peakOf(pid) {
   try {
     const [, kib] = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
     return Number(kib ?? 0) * 1024;

@@ -2,8 +2,8 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import zlib from 'node:zlib';
-import { loadCodec } from '../../dist/codecs/load.js';
-import { createKernel } from '../../dist/kernel/kernel.js';
+import { loadCodec } from '../../build/modules/codecs/load.js';
+import { createKernel } from '../../build/modules/kernel/kernel.js';
 import { folder, prepareImages } from '../data.mjs';
 import { CLUSTER_BYTES, pack } from './batch.mjs';
 

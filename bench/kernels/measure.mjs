@@ -1,6 +1,7 @@
 // Measures contenders in turn, a little of each in every round, so that all see the same machine.
 import { Bench } from 'tinybench';
 import { pairedRatio, spread } from '../statistics.mjs';
+import { goalsOf } from './goals.mjs';
 
 const ROUNDS = 5;
 
@@ -35,11 +36,12 @@ export async function measure(suite, milliseconds, log) {
     Object.entries(rates).map(([key, values]) => [key, spread(values)]),
   );
   const ratios = Object.fromEntries(
-    others.map(([key, values]) => [key, pairedRatio(ours, values).median]),
+    others.map(([key, values]) => [key, pairedRatio(ours, values)]),
   );
-  const words = Object.entries(ratios).map(([key, ratio]) => `${ratio.toFixed(2)}x ${key}`);
+  const words = Object.entries(ratios).map(([key, { median }]) => `${median.toFixed(2)}x ${key}`);
   log(`  ${name}, ${first}: ${words.join(', ')}`);
-  return { name, unit, perSecond, ratios, ...(isSized && { sizes: shares(results, units) }) };
+  const row = { perSecond, ratios, ...(isSized && { sizes: shares(results, units) }) };
+  return { name, unit, rounds: ROUNDS, ...row, goals: goalsOf(name, row) };
 }
 
 /** One call of each: a contender that does other work is an error. */

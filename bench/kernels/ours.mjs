@@ -1,7 +1,7 @@
 // The contenders of this package: kernels on one backend, working in kernel memory as conversions do.
 // Each function takes a kernel and a batch and makes the call that is measured. No need of Node.
-import { loadCodec } from '../../dist/codecs/load.js';
-import { RUN_BYTES } from '../../dist/kernel/abi.js';
+import { loadCodec } from '../../build/modules/codecs/load.js';
+import { RUN_BYTES } from '../../build/modules/kernel/abi.js';
 import { CLUSTER_BYTES, sampleOf, unpack } from './batch.mjs';
 
 const CLUSTER_BITS = 16;
@@ -64,7 +64,8 @@ function decodingTables(name, entryBytes) {
   return (kernel, batch) => {
     const tables = placed(kernel, batch);
     const runs = kernel.arena.allocate(batch.outputBytes);
-    const capacity = Math.floor(batch.outputBytes / RUN_BYTES);
+    // The end of the last run takes a record, too.
+    const capacity = Math.floor(batch.outputBytes / RUN_BYTES) - 1;
     const decode = kernel.exports[name];
     return () => {
       let count = 0;

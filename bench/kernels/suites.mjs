@@ -1,5 +1,5 @@
 // The kernel suites: what is worked on and by whom. Nothing here needs Node.
-import { createKernel } from '../../dist/kernel/kernel.js';
+import { createKernel } from '../../build/modules/kernel/kernel.js';
 import { CLUSTER_BYTES, repeated } from './batch.mjs';
 import { measure } from './measure.mjs';
 import * as ours from './ours.mjs';
@@ -78,9 +78,7 @@ const SUITES = {
     kind: 'zstdEncode',
     make: ours.encoding(1),
     batch: ({ clusters }) => clusters,
-    backends: ['wasm-simd'],
     isSized: true,
-    nodeOnly: true,
   },
 };
 
@@ -97,20 +95,23 @@ function unitsOf({ kind, times = 1 }, { bytes, lengths }) {
   return lengths.length * CLUSTER_BYTES * times;
 }
 
+/** Names of all suites, which run in Node and in a browser. */
+export function suiteNames() {
+  return Object.keys(SUITES);
+}
+
 /**
  * @param {object} options
- * @param {string[]} options.only pieces of the names of suites; none means all
+ * @param {string[]} options.names of the suites to run
  * @param {object} options.inputs batches of real clusters: `clusters`, `deflated`, `zstd`
  * @param {Record<string, Record<string, (batch: object) => () => number>>} options.others by kind
- * @param {boolean} options.isNode
  * @param {number} options.milliseconds for each contender
  * @param {(text: string) => void} options.log
  */
-export async function runSuites({ only, inputs, others, isNode, milliseconds, log }) {
+export async function runSuites({ names, inputs, others, milliseconds, log }) {
   const results = [];
-  for (const [name, suite] of Object.entries(SUITES)) {
-    if (only.length > 0 && !only.some((part) => name.includes(part))) continue;
-    if (suite.nodeOnly && !isNode) continue;
+  for (const name of names) {
+    const suite = SUITES[name];
     const contenders = await contendersOf(suite, inputs, others);
     results.push(await measure({ name, ...contenders }, milliseconds, log));
   }
@@ -121,7 +122,7 @@ async function contendersOf(suite, inputs, others) {
   const { kind, unit = 'byte', times = 1, isSized = false } = suite;
   const batch = suite.batch(inputs);
   const calls = {};
-  for (const backend of suite.backends ?? BACKENDS) {
+  for (const backend of BACKENDS) {
     calls[`ours, ${backend}`] = repeated(times, await suite.make(createKernel({ backend }), batch));
   }
   for (const [name, prepare] of Object.entries(others[kind] ?? {})) {

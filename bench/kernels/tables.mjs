@@ -4,7 +4,7 @@ import { CLUSTER_BYTES, pack } from './batch.mjs';
 const TABLES = 4;
 const CLUSTER_BITS = 16;
 const EXTENDED_BITS = 32;
-const RUN_BYTES = 24;
+const RUN_BYTES = 16;
 const ALLOCATED = 2n ** 32n - 1n;
 
 /** Zero clusters of `bytes` together. */

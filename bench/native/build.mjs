@@ -1,4 +1,5 @@
-// Compiles the C contenders below build/native, unless that has been done.
+// Compiles the C contenders below build/native, unless that has been done: the addon of the kernels'
+// benches, and the programs of the images'.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
@@ -8,36 +9,54 @@ import { fileURLToPath } from 'node:url';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const target = fileURLToPath(new URL('../../build/native/', import.meta.url));
-const FLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-shared', '-fPIC'];
+const FLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra'];
+const ADDON_FLAGS = [...FLAGS, '-shared', '-fPIC'];
 /** Node has a zlib of its own, whose functions the addon's must not be mistaken for. */
 const SCOPE = constants.dlopen.RTLD_NOW | (constants.dlopen.RTLD_DEEPBIND ?? 0);
 const LIBRARIES = ['-lz', '-ldeflate', '-lzstd'];
 
 /** The addon's functions, or undefined after one line to `log` that says what is missing. */
 export function loadNative(log) {
-  try {
+  return attempt(log, () => {
     const module = { exports: {} };
-    process.dlopen(module, compile(), SCOPE);
+    process.dlopen(module, buildAddon(), SCOPE);
     return module.exports;
+  });
+}
+
+/** The path of a program of `programs/`, or undefined after one line to `log`. */
+export function buildProgram(name, log) {
+  return attempt(log, () => build(name, '', FLAGS, [`programs/${name}.c`], []));
+}
+
+function attempt(log, work) {
+  try {
+    return work();
   } catch (error) {
     log(`no C contenders: ${error.message.split('\n')[0]}`);
     return undefined;
   }
 }
 
-function compile() {
+function buildAddon() {
   const include = headers();
   const sources = readdirSync(here).filter((name) => /\.[ch]$/.test(name));
-  const hash = createHash('sha256').update(`${process.version} ${process.arch} ${FLAGS}`);
-  for (const name of sources) hash.update(readFileSync(join(here, name)));
-  const addon = join(target, `${hash.digest('hex').slice(0, 16)}.node`);
-  if (existsSync(addon)) return addon;
-  mkdirSync(target, { recursive: true });
-  const files = sources.filter((name) => name.endsWith('.c'));
   // Behind the system's folders, because Node's headers hold a zlib.h as well.
-  const args = [...FLAGS, '-idirafter', include, '-o', addon, ...files, ...LIBRARIES];
+  const flags = [...ADDON_FLAGS, '-idirafter', include];
+  return build('addon', '.node', flags, sources, LIBRARIES);
+}
+
+/** Compiles sources, headers among them, to a file that is named by what went into it. */
+function build(name, ending, flags, sources, libraries) {
+  const hash = createHash('sha256').update(`${process.version} ${process.arch} ${flags}`);
+  for (const source of sources) hash.update(readFileSync(join(here, source)));
+  const product = join(target, `${name}-${hash.digest('hex').slice(0, 16)}${ending}`);
+  if (existsSync(product)) return product;
+  mkdirSync(target, { recursive: true });
+  const files = sources.filter((source) => source.endsWith('.c'));
+  const args = [...flags, '-o', product, ...files, ...libraries];
   const { status, error, stderr } = spawnSync('cc', args, { cwd: here, encoding: 'utf8' });
-  if (status === 0) return addon;
+  if (status === 0) return product;
   const reason = error?.message ?? stderr.split('\n').find((line) => /error|not found/.test(line));
   throw new Error(`cc: ${reason ?? `exit status ${status}`}`);
 }

@@ -7,20 +7,20 @@ import {
   decodeCompressedDescriptor,
   encodeCompressed,
   writeCompressed,
-} from '../../dist/format/compressed-descriptor.js';
-import { nameOf, viewOf } from '../../dist/format/fields.js';
-import { geometryOf, l1Needed } from '../../dist/format/geometry.js';
-import { HEADER_V3_BYTES } from '../../dist/format/header.js';
-import { buildHeaderCluster } from '../../dist/format/header-cluster.js';
-import { backingFormatExtension } from '../../dist/format/header-extensions.js';
-import { writeL1 } from '../../dist/format/l1-entry.js';
+} from '../../build/modules/format/compressed-descriptor.js';
+import { nameOf, viewOf } from '../../build/modules/format/fields.js';
+import { geometryOf, l1Needed } from '../../build/modules/format/geometry.js';
+import { HEADER_V3_BYTES } from '../../build/modules/format/header.js';
+import { buildHeaderCluster } from '../../build/modules/format/header-cluster.js';
+import { backingFormatExtension } from '../../build/modules/format/header-extensions.js';
+import { writeL1 } from '../../build/modules/format/l1-entry.js';
 import {
   writeL2Normal,
   writeL2ZeroAllocated,
   writeL2ZeroPlain,
-} from '../../dist/format/l2-entry.js';
-import { setRefcount, writeRefcountTableEntry } from '../../dist/format/refcount-entry.js';
-import { encodeSnapshotTable, ICOUNT_OFF } from '../../dist/format/snapshot-table.js';
+} from '../../build/modules/format/l2-entry.js';
+import { setRefcount, writeRefcountTableEntry } from '../../build/modules/format/refcount-entry.js';
+import { encodeSnapshotTable, ICOUNT_OFF } from '../../build/modules/format/snapshot-table.js';
 
 const SHAPE = { clusterBits: 16, refcountOrder: 4, incompatibleFeatures: 0n };
 const geometry = geometryOf(SHAPE);

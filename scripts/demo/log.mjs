@@ -1,5 +1,5 @@
 // Live progress of a batch: bars on a terminal, else a line per image.
-import { BarLog, LineLog } from '../../dist/cli/batch-log.js';
+import { BarLog, LineLog } from '../../build/modules/cli/batch-log.js';
 
 /** What the logs of the command line write to. */
 const context = {

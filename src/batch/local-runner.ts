@@ -13,6 +13,8 @@ export const MAX_CONCURRENCY = 256;
 export interface BatchOptions {
   /** Threads at work, and so the most images at a time: 1 to 256. Default one per core. */
   concurrency?: number | undefined;
+  /** A job is finished when its target is on the disk; default true. False: when it is written. */
+  durable?: boolean | undefined;
   signal?: AbortSignal | undefined;
   /** Called in order, as things happen. If it throws, the batch is aborted and fails with that. */
   onEvent?: (event: BatchEvent) => void;
@@ -61,7 +63,9 @@ type Outcome =
 /** A thread and what it does. */
 interface Slot {
   readonly worker: Worker;
-  current: { index: number; threads: number; began: number } | undefined;
+  current: { index: number; threads: number } | undefined;
+  /** Jobs begun and not finished, with the time they began: the current one and those being synced. */
+  readonly open: Map<number, number>;
   /** What it died of. */
   cause: Error | undefined;
 }
@@ -125,18 +129,20 @@ class LocalRunner {
       this.#waitingWeight -= weight;
       this.#free -= threads;
       const slot = this.#idleSlot();
-      slot.current = { index, threads, began: performance.now() };
+      slot.current = { index, threads };
+      slot.open.set(index, performance.now());
       this.#emit({ event: 'job-started', ...this.#files(index), threads });
-      const request: BatchWorkerRequest = { job: this.#jobs[index]!, threads };
+      const request: BatchWorkerRequest = { index, job: this.#jobs[index]!, threads };
       slot.worker.postMessage(request);
     }
   }
 
   #idleSlot(): Slot {
     for (const slot of this.#slots) if (slot.current === undefined) return slot;
-    const workerData: BatchWorkerStart = { abort: this.#abort };
+    const { durable = true } = this.#options;
+    const workerData: BatchWorkerStart = { abort: this.#abort, durable };
     const worker = new Worker(new URL('./batch-worker.js', import.meta.url), { workerData });
-    const slot: Slot = { worker, current: undefined, cause: undefined };
+    const slot: Slot = { worker, current: undefined, open: new Map(), cause: undefined };
     this.#slots.add(slot);
     worker.on('message', (reply: BatchWorkerReply) => this.#receive(slot, reply));
     worker.on('error', (error) => {
@@ -146,29 +152,36 @@ class LocalRunner {
     return slot;
   }
 
-  #receive(slot: Slot, reply: BatchWorkerReply): void {
-    if (slot.current === undefined) return;
+  #receive(slot: Slot, { index, ...reply }: BatchWorkerReply): void {
     if ('progress' in reply) {
-      this.#emit({ event: 'job-progress', job: slot.current.index, ...reply.progress });
+      this.#emit({ event: 'job-progress', job: index, ...reply.progress });
       return;
     }
-    this.#settle(slot, 'finished' in reply ? reply.finished : reply.failed);
+    if (slot.current?.index === index) {
+      this.#free += slot.current.threads;
+      slot.current = undefined;
+    }
+    if ('finished' in reply) this.#settle(slot, index, reply.finished);
+    else if ('failed' in reply) this.#settle(slot, index, reply.failed);
+    this.#startJobs();
   }
 
-  /** A thread that ended by itself takes its job with it, and a new one takes its place. */
+  /** A thread that ended by itself takes its jobs with it, and a new one takes its place. */
   #lose(slot: Slot): void {
     this.#slots.delete(slot);
-    if (slot.current === undefined) return;
+    this.#free += slot.current?.threads ?? 0;
+    slot.current = undefined;
     const why = slot.cause ? `: ${slot.cause.message}` : '';
-    this.#settle(slot, { code: 'INTERNAL', message: `the converting thread died${why}` });
+    const message = `the converting thread died${why}`;
+    for (const index of [...slot.open.keys()])
+      this.#settle(slot, index, { code: 'INTERNAL', message });
+    this.#startJobs();
   }
 
-  #settle(slot: Slot, outcome: Outcome): void {
-    const { index, threads, began } = slot.current!;
-    slot.current = undefined;
-    this.#free += threads;
+  #settle(slot: Slot, index: number, outcome: Outcome): void {
+    const began = slot.open.get(index)!;
+    slot.open.delete(index);
     this.#record(index, outcome, began);
-    this.#startJobs();
   }
 
   #record(index: number, outcome: Outcome, began: number): void {

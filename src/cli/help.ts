@@ -22,12 +22,15 @@ export function generalHelp(): string {
 
 /** Text of `qcow2 VERB --help`. */
 export function verbHelp(verb: VerbName): string {
-  const { summary, operands } = VERBS[verb];
+  const { summary, operands, operandHelp = [] }: VerbSpec = VERBS[verb];
   const options = optionsOf(verb).filter((option) => option.refused === undefined);
   return [
     `usage: qcow2 ${verb} [options] ${operands}`,
     summary,
     '',
+    ...(operandHelp.length > 0 ? ['Operands:'] : []),
+    ...operandHelp.map(([term, text]) => row(term, text, INDENT)),
+    ...(operandHelp.length > 0 ? [''] : []),
     'Options:',
     ...options.map((option) => row(spelling(option), option.help, INDENT)),
     '',

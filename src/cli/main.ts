@@ -47,6 +47,9 @@ const context: Context = {
   },
 };
 
+// Begins before the streams are made: what it waits for comes sooner.
+const finished = runCommandLine(process.argv.slice(2), context);
+
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (outputStatus !== undefined) return;
   outputStatus = error.code === 'EPIPE' ? EXIT_BROKEN_PIPE : 1;
@@ -65,7 +68,8 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
-const status = await runCommandLine(process.argv.slice(2), context);
-process.exitCode = outputStatus ?? status;
-// A command that was stopped ends the way the signal would have ended it.
-if (stopped !== undefined && status !== 0) process.kill(process.pid, stopped);
+void finished.then((status) => {
+  process.exitCode = outputStatus ?? status;
+  // A command that was stopped ends the way the signal would have ended it.
+  if (stopped !== undefined && status !== 0) process.kill(process.pid, stopped);
+});

@@ -1,6 +1,6 @@
 import { optionsOf } from './arguments.ts';
 import { createOptionsHelp } from './create-options.ts';
-import { type OptionSpec, VERBS, type VerbName } from './options.ts';
+import { type OptionSpec, VERBS, type VerbName, type VerbSpec } from './options.ts';
 
 const EXIT_STATUS: readonly [string, string][] = [
   ['0', 'success; compare: the images are identical'],
@@ -48,9 +48,11 @@ export function manPage(version: string): string {
 
 function section(verb: VerbName): string[] {
   const options = optionsOf(verb).filter((option) => option.refused === undefined);
+  const { summary, operandHelp = [] }: VerbSpec = VERBS[verb];
   return [
     `.SS ${verb}`,
-    roff(VERBS[verb].summary),
+    roff(summary),
+    ...operandHelp.flatMap(([term, text]) => ['.TP', `\\fB${roff(term)}\\fR`, roff(text)]),
     ...options.flatMap((option) => ['.TP', spelling(option), roff(option.help)]),
   ];
 }

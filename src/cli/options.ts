@@ -16,6 +16,8 @@ export interface VerbSpec {
   readonly minOperands: number;
   readonly maxOperands: number;
   readonly options: readonly OptionSpec[];
+  /** Operands that need a line each: how they are written, and what they are. */
+  readonly operandHelp?: readonly (readonly [string, string])[];
 }
 
 const FORMAT = { name: 'format', short: 'f', long: 'format', argument: 'FMT' } as const;
@@ -72,6 +74,12 @@ const TARGET_FORMAT = {
   short: 'O',
   argument: 'FMT',
   help: 'format of the target, qcow2 or raw (default raw)',
+} as const;
+const TARGET_CACHE = {
+  name: 'cache',
+  short: 't',
+  argument: 'MODE',
+  help: 'cache mode of the target: all but unsafe (the default) wait until it is on the disk',
 } as const;
 const COMPRESS = {
   name: 'compress',
@@ -217,12 +225,7 @@ export const VERBS = {
         short: 'C',
         help: 'accepted: how ranges are copied is chosen by itself',
       },
-      {
-        name: 'cache',
-        short: 't',
-        argument: 'MODE',
-        help: 'cache mode of the target: unsafe does not wait until it is on the disk, all others do',
-      },
+      TARGET_CACHE,
       {
         name: 'source-cache',
         short: 'T',
@@ -234,6 +237,16 @@ export const VERBS = {
         short: 'r',
         argument: 'RATE',
         help: 'accepted: the speed is not limited',
+      },
+      {
+        name: 'bitmaps',
+        long: 'bitmaps',
+        help: 'copy the persistent dirty bitmaps, too (qcow2 to qcow2)',
+      },
+      {
+        name: 'skip-broken-bitmaps',
+        long: 'skip-broken-bitmaps',
+        help: 'with --bitmaps: leave out bitmaps that were not closed properly',
       },
       FORCE_SHARE,
       IMAGE_OPTS,
@@ -291,6 +304,98 @@ export const VERBS = {
       OBJECT,
     ],
   },
+  dd: {
+    summary: 'Copy a part of a disk, in blocks, into a new image.',
+    operands: '[bs=SIZE] [count=N] [skip=N] if=FILE of=TARGET',
+    minOperands: 0,
+    maxOperands: Number.POSITIVE_INFINITY,
+    options: [
+      { ...FORMAT, help: 'format of the input, qcow2 or raw; found out if not given' },
+      TARGET_FORMAT,
+      FORCE_SHARE,
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+    operandHelp: [
+      ['bs=SIZE', 'bytes of a block, 1 to 2147483647 (default 512)'],
+      ['count=N', 'stop behind the first N blocks of the input; those skipped count as well'],
+      ['skip=N', 'leave out the first N blocks of the input'],
+      ['if=FILE', 'the input'],
+      ['of=TARGET', 'the new image'],
+    ],
+  },
+  bench: {
+    summary: 'Measure how fast requests of one size are served, one after the other over the disk.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      { name: 'count', short: 'c', argument: 'N', help: 'number of requests (default 75000)' },
+      { name: 'depth', short: 'd', argument: 'N', help: 'requests sent at a time (default 64)' },
+      SOURCE_FORMAT,
+      {
+        name: 'flush-interval',
+        long: 'flush-interval',
+        argument: 'N',
+        help: 'with -w: flush after every N requests',
+      },
+      {
+        name: 'aio',
+        short: 'i',
+        argument: 'AIO',
+        help: 'accepted: threads, native or io_uring',
+      },
+      { name: 'native', short: 'n', help: 'accepted: native AIO' },
+      {
+        name: 'no-drain',
+        long: 'no-drain',
+        help: 'with --flush-interval: flush while other requests are under way',
+      },
+      { name: 'offset', short: 'o', argument: 'OFFSET', help: 'first guest byte (default 0)' },
+      {
+        name: 'pattern',
+        long: 'pattern',
+        argument: 'BYTE',
+        help: 'with -w: the byte that is written (default 0)',
+      },
+      { name: 'quiet', short: 'q', help: 'accepted: the result is printed all the same' },
+      {
+        name: 'buffer-size',
+        short: 's',
+        argument: 'SIZE',
+        help: 'bytes of a request (default 4k)',
+      },
+      {
+        name: 'step-size',
+        short: 'S',
+        argument: 'SIZE',
+        help: 'bytes from a request to the next (default those of a request)',
+      },
+      {
+        name: 'cache',
+        short: 't',
+        argument: 'MODE',
+        help: 'cache mode: writethrough and directsync flush after every write',
+      },
+      { name: 'write', short: 'w', help: 'write to the disk, whose data is lost' },
+      FORCE_SHARE,
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
+  adopt: {
+    summary: 'Make a qcow2 image around a raw disk, which stays as it is and keeps the data.',
+    operands: 'DISK IMAGE',
+    minOperands: 2,
+    maxOperands: 2,
+    options: [
+      { ...FORMAT, help: 'raw: adopt DISK even if its bytes are those of an image of a format' },
+      CREATE_OPTIONS,
+      QUIET,
+    ],
+  },
   batch: {
     summary: 'Convert many images, given as files or as a job file.',
     operands: 'FILE... | JOBS.json',
@@ -302,6 +407,7 @@ export const VERBS = {
       { name: 'directory', short: 'd', argument: 'DIR', help: 'folder the targets go to' },
       CREATE_OPTIONS,
       COMPRESS,
+      TARGET_CACHE,
       { name: 'jobs', short: 'j', argument: 'N', help: 'number of images converted at a time' },
       {
         name: 'log',

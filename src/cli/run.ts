@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { isQcow2Error, printable, Qcow2Error } from '../errors.ts';
+import { prepareLockCheck } from '../storage/file-locks.ts';
 import { type Arguments, parseArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { generalHelp, verbHelp } from './help.ts';
-import { isVerb, type VerbName } from './options.ts';
+import { isVerb, type OptionName, type VerbName } from './options.ts';
 
 /** A module of `commands/`: does one verb and returns the exit status. */
 interface Command<V extends VerbName> {
@@ -19,6 +20,9 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   convert: () => import('./commands/convert.ts'),
   compare: () => import('./commands/compare.ts'),
   measure: () => import('./commands/measure.ts'),
+  dd: () => import('./commands/dd.ts'),
+  bench: () => import('./commands/bench.ts'),
+  adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),
 };
@@ -62,8 +66,15 @@ async function runVerb<V extends VerbName>(
     context.write(verbHelp(verb));
     return 0;
   }
+  if (checksLocks(verb, args)) prepareLockCheck();
   const command = await COMMANDS[verb]();
   return command.run(args, context);
+}
+
+/** Whether files will be opened, unless another program has locked them. */
+function checksLocks<V extends VerbName>(verb: V, args: Arguments<V>): boolean {
+  if (verb === 'completion' || args.operands.length === 0) return false;
+  return !args.has('force-share' as OptionName<V>);
 }
 
 /** Parses, and says in an error where the options are explained. */

@@ -13,8 +13,7 @@ const SIZE = /^\s*\+?(?:(0x[0-9a-f]+)|([0-9]+)(?:\.([0-9]*))?)([bkmgtpe]?)$/i;
  * @throws Qcow2Error INVALID_ARGUMENT
  */
 export function parseSize(text: string, what: string): number {
-  const match = SIZE.exec(text);
-  const bytes = match === null ? null : toBytes(match);
+  const bytes = readSize(text);
   if (bytes === null) {
     throw new Qcow2Error(
       'INVALID_ARGUMENT',
@@ -28,6 +27,30 @@ export function parseSize(text: string, what: string): number {
     );
   }
   return Number(bytes);
+}
+
+/**
+ * Reads a size or a number with the same suffixes, and refuses it in qemu-img's words.
+ * @param what names the value in the error
+ * @param most the largest value allowed
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function parseBounded(text: string, what: string, least: number, most: bigint): bigint {
+  const value = readSize(text);
+  if (value === null) {
+    const names = 'kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes';
+    const why = `You may use k, M, G, T, P or E suffixes for ${names}.`;
+    throw new Qcow2Error('INVALID_ARGUMENT', `Invalid ${what} specified. ${why}`);
+  }
+  if (value >= least && value <= most) return value;
+  const why = `Must be between ${least} and ${most}.`;
+  throw new Qcow2Error('INVALID_ARGUMENT', `Invalid ${what} specified. ${why}`);
+}
+
+/** Bytes, or null for what is no size. */
+function readSize(text: string): bigint | null {
+  const match = SIZE.exec(text);
+  return match === null ? null : toBytes(match);
 }
 
 function toBytes(match: RegExpExecArray): bigint | null {

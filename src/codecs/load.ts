@@ -2,14 +2,10 @@ import { Qcow2Error } from '../errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Codec } from './codec.ts';
 import { DeflateCodec, type DeflateLevel } from './deflate.ts';
-import { hostZlib } from './host-zlib.ts';
 import { ZstdCodec } from './zstd.ts';
-import { loadZstdCompressor, type ZstdCompressor } from './zstd-compressor.ts';
-
-let zstdCompressor: Promise<ZstdCompressor> | undefined;
 
 export interface CodecOptions {
-  /** Whether `compress` will be called, for which zstd needs Node 22.15 or the optional package. */
+  /** Takes the memory that `compress` works in at once; else its first call may grow the memory. */
   readonly compress?: boolean;
   /** Of deflate; zstd has one level. */
   readonly level?: DeflateLevel;
@@ -18,7 +14,7 @@ export interface CodecOptions {
 /**
  * The codec for a value of the header's compression_type (format section 3). A codec belongs to
  * one kernel and, like it, to one thread. Making it may grow the kernel's memory.
- * @throws Qcow2Error UNSUPPORTED: unknown type, or the host cannot compress to it
+ * @throws Qcow2Error UNSUPPORTED: unknown type
  */
 export async function loadCodec(
   type: number,
@@ -29,7 +25,7 @@ export async function loadCodec(
     case 0:
       return new DeflateCodec(kernel, options);
     case 1:
-      return new ZstdCodec(kernel, options.compress ? await sharedZstdCompressor() : undefined);
+      return new ZstdCodec(kernel, options);
     default:
       throw new Qcow2Error(
         'UNSUPPORTED',
@@ -37,15 +33,4 @@ export async function loadCodec(
         { structure: 'header', offset: 104, value: type },
       );
   }
-}
-
-/** One for the program: the library behind it may be started only once. */
-function sharedZstdCompressor(): Promise<ZstdCompressor> {
-  zstdCompressor ??= loadZstdCompressor(hostZlib(), () => import('@bokuweb/zstd-wasm')).catch(
-    (error) => {
-      zstdCompressor = undefined;
-      throw error;
-    },
-  );
-  return zstdCompressor;
 }

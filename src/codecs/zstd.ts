@@ -1,6 +1,6 @@
-import { Qcow2Error } from '../errors.ts';
 import {
   ZSTD_CHECKSUM,
+  ZSTD_ENCODE_SCRATCH_BYTES,
   ZSTD_INVALID,
   ZSTD_LONG,
   ZSTD_OK,
@@ -13,34 +13,31 @@ import type { Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { badStream } from './bad-stream.ts';
 import type { Codec } from './codec.ts';
-import type { ZstdCompressor } from './zstd-compressor.ts';
 
-/** What the codecs of a kernel decode in; no two of them do it at the same time. */
-const scratches = new WeakMap<Kernel, Region>();
+/** What the codecs of a kernel work in; no two of them do it at the same time. */
+const decodeScratches = new WeakMap<Kernel, Region>();
+const encodeScratches = new WeakMap<Kernel, Region>();
+
+export interface ZstdOptions {
+  /** Takes the memory that `compress` works in at once; else its first call may grow the memory. */
+  readonly compress?: boolean;
+}
 
 /** Compression type 1: zstd frames (format section 8). */
 export class ZstdCodec implements Codec {
   readonly type = 1;
   readonly name = 'zstd';
   readonly #kernel: Kernel;
-  readonly #compressor: ZstdCompressor | undefined;
-  readonly #scratch: Region;
+  readonly #decodeScratch: Region;
+  #encodeScratch: Region | undefined;
   #inputCopy: Region | undefined;
   #outputCopy: Region | undefined;
 
-  /**
-   * May grow the kernel's memory, and so detach views of it.
-   * @param compressor without it `compress` is UNSUPPORTED
-   */
-  constructor(kernel: Kernel, compressor: ZstdCompressor | undefined) {
+  /** May grow the kernel's memory, and so detach views of it. */
+  constructor(kernel: Kernel, options: ZstdOptions = {}) {
     this.#kernel = kernel;
-    this.#compressor = compressor;
-    let scratch = scratches.get(kernel);
-    if (scratch === undefined) {
-      scratch = kernel.arena.allocate(ZSTD_SCRATCH_BYTES);
-      scratches.set(kernel, scratch);
-    }
-    this.#scratch = scratch;
+    this.#decodeScratch = shared(decodeScratches, kernel, ZSTD_SCRATCH_BYTES);
+    if (options.compress) this.#encodeScratch = encodeScratch(kernel);
   }
 
   /**
@@ -68,25 +65,54 @@ export class ZstdCodec implements Codec {
       this.#outputCopy = arena.fit(this.#outputCopy, length);
       target = this.#outputCopy.ptr;
     }
-    const scratch = this.#scratch.ptr;
+    const scratch = this.#decodeScratch.ptr;
     const status = exports.zstd_decompress(source, inputLength, target, length, scratch);
     if (status !== ZSTD_OK) throw badStream('zstd', reasonOf(status, inputLength, length));
     if (!isDirect) output.set(arena.u8.subarray(target, target + length));
   }
 
-  /** @throws Qcow2Error UNSUPPORTED: the codec was loaded for decoding alone */
+  /**
+   * Compresses to one frame with its content size and without a checksum, as QEMU writes them.
+   * Without copies if both views lie in kernel memory; what lies behind them stays as it is. Like
+   * `decompress`, may grow the memory when it takes regions.
+   */
   compress(input: Uint8Array, output: Uint8Array): number {
-    if (this.#compressor === undefined) {
-      throw new Qcow2Error(
-        'UNSUPPORTED',
-        'this zstd codec only decodes: load it with {compress: true}, which needs Node 22.15 or newer, or `npm install @bokuweb/zstd-wasm`',
-      );
+    const { arena, exports } = this.#kernel;
+    const { length } = input;
+    const isDirect = arena.contains(output);
+    let source = arena.contains(input) ? arena.pointer(input) : -1;
+    let target = isDirect ? arena.pointer(output) : -1;
+    // Stored blocks add 3 bytes to at most 128 KiB, the frame 9: no frame is longer than this.
+    const capacity = Math.min(output.length, length + (length >> 8) + 64);
+    this.#encodeScratch ??= encodeScratch(this.#kernel);
+    const scratch = this.#encodeScratch.ptr;
+    if (source < 0) {
+      this.#inputCopy = arena.fit(this.#inputCopy, length);
+      this.#inputCopy.bytes.set(input);
+      source = this.#inputCopy.ptr;
     }
-    const frame = this.#compressor.compressFrame(input);
-    if (frame.length > output.length) return -1;
-    output.set(frame);
-    return frame.length;
+    if (target < 0) {
+      this.#outputCopy = arena.fit(this.#outputCopy, capacity);
+      target = this.#outputCopy.ptr;
+    }
+    const written = exports.zstd_compress(source, length, target, capacity, scratch);
+    if (!isDirect && written > 0) output.set(arena.u8.subarray(target, target + written));
+    return written;
   }
+}
+
+function encodeScratch(kernel: Kernel): Region {
+  return shared(encodeScratches, kernel, ZSTD_ENCODE_SCRATCH_BYTES);
+}
+
+/** The region of a kernel that its codecs share; taking it may grow the memory. */
+function shared(regions: WeakMap<Kernel, Region>, kernel: Kernel, length: number): Region {
+  let region = regions.get(kernel);
+  if (region === undefined) {
+    region = kernel.arena.allocate(length);
+    regions.set(kernel, region);
+  }
+  return region;
 }
 
 function reasonOf(status: number, inputLength: number, length: number): string {

@@ -1,9 +1,10 @@
-import { writeL1 } from '../format/l1-entry.ts';
+import type { BitmapsPointer } from '../format/bitmap-directory.ts';
 import { SECTOR_SIZE } from '../format/limits.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { ALLOCATOR_SLOTS, AppendAllocator } from './append-allocator.ts';
-import { headerCluster, type NewImageLayout } from './new-image.ts';
+import { headerCluster, type NewImageLayout, withBitmaps } from './new-image.ts';
+import { NewTables } from './new-tables.ts';
 import { RefcountWriter } from './refcount-writer.ts';
 import type { ChunkRecord } from './target.ts';
 
@@ -17,6 +18,7 @@ export class NewImageFile {
   readonly allocatorState: Float64Array;
   readonly #storage: Storage;
   readonly #refcounts: RefcountWriter;
+  readonly #tables: NewTables;
 
   constructor(storage: Storage, layout: NewImageLayout, kernel: Kernel, shared: boolean) {
     const bytes = ALLOCATOR_SLOTS * Float64Array.BYTES_PER_ELEMENT;
@@ -27,36 +29,40 @@ export class NewImageFile {
     AppendAllocator.initialise(this.allocatorState, layout.headClusters);
     this.#storage = storage;
     this.#refcounts = new RefcountWriter(storage, layout, kernel);
+    this.#tables = new NewTables(storage, layout.header.l1TableOffset, layout.geometry);
   }
 
-  /** Enters what a chunk has allocated into L1 table and refcounts. */
+  /** Enters what a chunk has allocated into tables and refcounts. */
   async record({ references, tables }: ChunkRecord): Promise<void> {
     if (references) await this.#refcounts.add(references);
-    const entry = new Uint8Array(8);
-    for (let i = 0; i < tables.length; i += 2) {
-      writeL1(new DataView(entry.buffer), 0, tables[i + 1]!, true);
-      await this.#storage.write!(this.layout.header.l1TableOffset + tables[i]! * 8, entry);
-    }
+    for (const table of tables) await this.#tables.enter(table);
+  }
+
+  /** Writes the L2 tables gathered so far, for those who read them in the file. */
+  async writeTables(): Promise<void> {
+    await this.#tables.flush();
   }
 
   /**
    * Writes what is left, and the header last: of its cluster the first sector, which makes an image of
    * the file, comes when extensions and names are there, for a write may be cut short between sectors.
+   * @param bitmaps what the bitmaps extension says, if bitmaps were written
    */
-  async finish(): Promise<void> {
+  async finish(bitmaps?: Omit<BitmapsPointer, 'reserved'>): Promise<void> {
     const { clusterSize } = this.layout.geometry;
+    await this.writeTables();
     await this.#refcounts.head();
     await this.#refcounts.flush();
     const { l1TableOffset, l1Size, refcountTableOffset } = this.layout.header;
-    const headEnd =
-      l1Size > 0 ? l1TableOffset + l1Size * 8 : this.layout.headClusters * clusterSize;
+    const wholeHead = this.layout.headClusters * clusterSize;
+    const headEnd = l1Size > 0 && !bitmaps ? l1TableOffset + l1Size * 8 : wholeHead;
     const clusters = AppendAllocator.clusters(this.allocatorState);
     const end =
       clusters === this.layout.headClusters
         ? headEnd
         : AppendAllocator.end(this.allocatorState, clusterSize);
     await this.#storage.truncate!(Math.max(end, refcountTableOffset));
-    const header = headerCluster(this.layout);
+    const header = headerCluster(bitmaps ? withBitmaps(this.layout, bitmaps) : this.layout);
     if (header.length > SECTOR_SIZE)
       await this.#storage.write!(SECTOR_SIZE, header.subarray(SECTOR_SIZE));
     await this.#storage.write!(0, header.subarray(0, SECTOR_SIZE));

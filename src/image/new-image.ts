@@ -1,4 +1,5 @@
 import { Qcow2Error } from '../errors.ts';
+import type { BitmapsPointer } from '../format/bitmap-directory.ts';
 import * as features from '../format/feature-bits.ts';
 import { nameOf } from '../format/fields.ts';
 import { type Geometry, geometryOf, l1Needed, maxVirtualSize } from '../format/geometry.ts';
@@ -13,6 +14,7 @@ import {
 import { buildHeaderCluster } from '../format/header-cluster.ts';
 import {
   backingFormatExtension,
+  bitmapsExtension,
   dataFileNameExtension,
   type HeaderExtension,
 } from '../format/header-extensions.ts';
@@ -62,14 +64,21 @@ export interface NewImageLayout {
   readonly headBlocks: number;
   /** Clusters of the head, all in use. */
   readonly headClusters: number;
+  /** Host offset of the clusters that were asked for behind the L1 table, at the end of the head. */
+  readonly reservedOffset: number;
 }
 
 /**
  * Lays out a new image (format section 16).
  * @param mostClusters the most host clusters the file may come to hold; sizes the refcount table
+ * @param reservedClusters clusters of the head, side by side, that the caller writes
  * @throws Qcow2Error INVALID_ARGUMENT, TOO_LARGE
  */
-export function layOutImage(options: NewImageOptions, mostClusters: number): NewImageLayout {
+export function layOutImage(
+  options: NewImageOptions,
+  mostClusters: number,
+  reservedClusters = 0,
+): NewImageLayout {
   const version = options.compat === '0.10' ? 2 : 3;
   requireConsistent(options, version);
   const size = Math.ceil(options.size / 512) * 512;
@@ -83,7 +92,8 @@ export function layOutImage(options: NewImageOptions, mostClusters: number): New
   if (!(size >= 0 && size <= maxVirtualSize(geometry))) throw tooLarge(size, geometry);
   const l1Size = l1Needed(size, geometry);
   const l1Clusters = Math.ceil((l1Size * 8) / geometry.clusterSize);
-  const head = layOutHead(geometry, l1Clusters, mostClusters);
+  const head = layOutHead(geometry, l1Clusters + reservedClusters, mostClusters);
+  const reservedOffset = (head.clusters - reservedClusters) * geometry.clusterSize;
   const header: Header = {
     ...shape,
     version,
@@ -92,7 +102,7 @@ export function layOutImage(options: NewImageOptions, mostClusters: number): New
     size,
     cryptMethod: CRYPT_NONE,
     l1Size,
-    l1TableOffset: l1Size === 0 ? 0 : (head.clusters - l1Clusters) * geometry.clusterSize,
+    l1TableOffset: l1Size === 0 ? 0 : reservedOffset - l1Clusters * geometry.clusterSize,
     refcountTableOffset: geometry.clusterSize,
     refcountTableClusters: head.tableClusters,
     nbSnapshots: 0,
@@ -110,6 +120,7 @@ export function layOutImage(options: NewImageOptions, mostClusters: number): New
     backingFile: options.backingFile ?? '',
     headBlocks: head.blocks,
     headClusters: head.clusters,
+    reservedOffset,
   };
 }
 
@@ -124,6 +135,20 @@ export function isMappedAhead(options: NewImageOptions): boolean {
   return options.dataFileRaw === true || (options.preallocation ?? 'off') !== 'off';
 }
 
+/** The layout with persistent bitmaps, which are in sync with the disk (format section 13). */
+export function withBitmaps(
+  layout: NewImageLayout,
+  pointer: Omit<BitmapsPointer, 'reserved'>,
+): NewImageLayout {
+  const { header, extensions } = layout;
+  const autoclearFeatures = header.autoclearFeatures | features.AUTOCLEAR_BITMAPS;
+  return {
+    ...layout,
+    header: { ...header, autoclearFeatures },
+    extensions: [...extensions, bitmapsExtension(pointer)],
+  };
+}
+
 /** The first cluster of the file: header, extensions and backing file name. */
 export function headerCluster(layout: NewImageLayout): Uint8Array {
   const { header, extensions, backingFile, geometry } = layout;
@@ -131,14 +156,17 @@ export function headerCluster(layout: NewImageLayout): Uint8Array {
   return buildHeaderCluster({ header, extensions, backingFileName }, geometry.clusterSize);
 }
 
-/** The most host clusters an image of this shape can hold when it is written once, front to back. */
-export function mostHostClusters(options: NewImageOptions): number {
+/**
+ * The most host clusters an image of this shape can hold when it is written once, front to back.
+ * @param more clusters beside those of the disk
+ */
+export function mostHostClusters(options: NewImageOptions, more = 0): number {
   const clusterSize = options.clusterSize ?? 65536;
   const entrySize = options.extendedL2 ? 16 : 8;
   const data = Math.ceil(options.size / clusterSize);
   const tables = Math.ceil((data * entrySize) / clusterSize);
   const l1 = Math.ceil((tables * 8) / clusterSize);
-  const inFile = (options.dataFile === undefined ? data : 0) + tables + l1 + 1;
+  const inFile = (options.dataFile === undefined ? data : 0) + tables + l1 + 1 + more;
   return withRefcounts(inFile, clusterSize, (clusterSize * 8) / (options.refcountBits ?? 16));
 }
 
@@ -152,17 +180,18 @@ function withRefcounts(clusters: number, clusterSize: number, perBlock: number):
   }
 }
 
-function layOutHead(geometry: Geometry, l1Clusters: number, mostClusters: number) {
+/** @param ownClusters of L1 table and what is reserved */
+function layOutHead(geometry: Geometry, ownClusters: number, mostClusters: number) {
   const { clusterSize, refcountBlockEntries: perBlock } = geometry;
   // Without clusters to come the head itself is the most there will be.
-  const most = Math.max(mostClusters, withRefcounts(1 + l1Clusters, clusterSize, perBlock));
+  const most = Math.max(mostClusters, withRefcounts(1 + ownClusters, clusterSize, perBlock));
   const tableClusters = Math.ceil((Math.ceil(most / perBlock) * 8) / clusterSize);
   if (tableClusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
     const text = `refcount table: ${most} clusters of ${clusterSize} bytes need more than ${MAX_REFCOUNT_TABLE_BYTES} bytes of table; choose a larger cluster size or narrower refcounts`;
     throw new Qcow2Error('TOO_LARGE', text, { structure: 'refcount table', value: most });
   }
   let blocks = 1;
-  const clusters = () => 1 + tableClusters + blocks + l1Clusters;
+  const clusters = () => 1 + tableClusters + blocks + ownClusters;
   while (blocks * perBlock < clusters()) blocks++;
   return { tableClusters, blocks, clusters: clusters() };
 }
@@ -199,10 +228,9 @@ function requireConsistent(options: NewImageOptions, version: 2 | 3): void {
     fail('data_file_raw requires data_file');
   if (options.dataFileRaw && options.backingFile)
     fail('A backing file and data_file_raw cannot be used at the same time');
-  const isStandardOverlay = options.backingFile && !options.extendedL2;
   const ahead = options.preallocation ?? 'off';
-  if (options.backingFile && (ahead === 'full' || (ahead !== 'off' && isStandardOverlay)))
-    fail(`A backing file and preallocation=${ahead} cannot be used at the same time`);
+  if (options.backingFile && ahead !== 'off' && !options.extendedL2)
+    fail('A backing file and preallocation can only be used at the same time if extended_l2 is on');
   if (version === 3) return;
   if (bits !== 16) fail('Refcount widths other than 16 bits require compat=1.1 or above');
   for (const [set, what] of [

@@ -11,8 +11,8 @@ import {
 import type { Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
-import { AppendAllocator } from './append-allocator.ts';
-import type { ChunkRecord, ChunkWriter, Turn } from './target.ts';
+import { type AddedReferences, AppendAllocator } from './append-allocator.ts';
+import type { ChunkRecord, ChunkWriter, NewEntries, Turn } from './target.ts';
 
 /** What a qcow2 target does with clusters; serialisable, every thread gets the same. */
 export interface Qcow2WriterOptions {
@@ -38,6 +38,9 @@ const COMPRESSED = 2;
 /** Left to the backing file. */
 const LEAVE = 3;
 
+/** Where an L2 table is. */
+type TablePlace = Pick<NewEntries, 'l1Index' | 'offset'>;
+
 /** Writes chunks of a new qcow2 image: classify and compress, allocate in turn, write. */
 export class Qcow2Writer implements ChunkWriter {
   readonly #storage: Storage;
@@ -51,6 +54,7 @@ export class Qcow2Writer implements ChunkWriter {
   /** Streams of the chunk, one behind the other. */
   readonly #streams: Region | undefined;
   readonly #entries: Uint8Array;
+  readonly #entriesView: DataView;
   readonly #kind: Uint8Array;
   readonly #host: Float64Array;
   /** Where the stream of a cluster starts in `#streams`, and one behind the last. */
@@ -76,6 +80,7 @@ export class Qcow2Writer implements ChunkWriter {
     this.#bitmap = kernel.arena.allocate(Math.ceil(chunkBytes / geometry.subclusterSize / 8) + 4);
     this.#streams = codec && kernel.arena.allocate(chunkBytes);
     this.#entries = new Uint8Array(clusters * geometry.l2EntrySize);
+    this.#entriesView = new DataView(this.#entries.buffer);
     this.#kind = new Uint8Array(clusters);
     this.#host = new Float64Array(clusters);
     this.#streamAt = new Float64Array(clusters + 1);
@@ -93,32 +98,37 @@ export class Qcow2Writer implements ChunkWriter {
     this.#classify(chunk, count, leave);
     const record: ChunkRecord = { references: null, tables: [] };
     const { mappedAhead, geometry } = this.#options;
-    const ahead = mappedAhead ? await this.#readMapping(start, count) : [];
-    if (!mappedAhead) turn(() => this.#allocate(start, count, record));
+    const tables: TablePlace[] = [];
+    if (mappedAhead) await this.#readMapping(start, count, tables);
+    else
+      await turn(() => {
+        record.references = this.#allocate(start, count, tables);
+      });
     await this.#writeClusters(start, chunk, count);
-    if (!mappedAhead) await this.#writeEntries(start, count, record.tables);
-    else if (geometry.extendedL2) await this.#writeEntries(start, count, ahead);
+    // What is mapped ahead only lacks the marks of its subclusters.
+    if (!mappedAhead || geometry.extendedL2)
+      for (const table of tables) record.tables.push(this.#encodeEntries(start, count, table));
     return record;
   }
 
-  /** Where the clusters of a disk that was mapped ahead are; returns its tables as `record` does. */
-  async #readMapping(start: number, count: number): Promise<number[]> {
+  /** Where the clusters of a disk that was mapped ahead are, and its tables. */
+  async #readMapping(start: number, count: number, tables: TablePlace[]): Promise<void> {
     const { geometry, l1TableOffset } = this.#options;
     const { clusterSize, l2EntrySize } = geometry;
-    const tables: number[] = [];
     const word = new Uint8Array(8);
     const view = new DataView(word.buffer);
     for (let k = 0; k < count; k++) {
       const guest = start + k * clusterSize;
       const index = l1Index(guest, geometry);
-      if (tables.at(-2) !== index) {
+      if (tables.at(-1)?.l1Index !== index) {
         await this.#storage.read(l1TableOffset + index * 8, word);
-        tables.push(index, decodeL1Entry(view.getBigUint64(0), geometry).l2Offset);
+        const { l2Offset } = decodeL1Entry(view.getBigUint64(0), geometry);
+        tables.push({ l1Index: index, offset: l2Offset });
       }
-      await this.#storage.read(tables.at(-1)! + l2Index(guest, geometry) * l2EntrySize, word);
+      const { offset } = tables.at(-1)!;
+      await this.#storage.read(offset + l2Index(guest, geometry) * l2EntrySize, word);
       this.#host[k] = Number(view.getBigUint64(0) & L2_OFFSET_MASK);
     }
-    return tables;
   }
 
   #classify(chunk: Uint8Array, count: number, leave: Uint8Array | undefined): void {
@@ -170,7 +180,7 @@ export class Qcow2Writer implements ChunkWriter {
    * Gives every stored cluster its place; no I/O, since all others wait. Streams come first: a plain
    * cluster between two would leave the rest of the first one's cluster unused.
    */
-  #allocate(start: number, count: number, record: ChunkRecord): void {
+  #allocate(start: number, count: number, tables: TablePlace[]): AddedReferences {
     const { geometry, dataFile, hasBacking } = this.#options;
     const { clusterSize } = geometry;
     const allocator = this.#allocator;
@@ -182,7 +192,7 @@ export class Qcow2Writer implements ChunkWriter {
       const index = l1Index(start + k * clusterSize, geometry);
       if (needsEntry && index !== table) {
         table = index;
-        record.tables.push(index, allocator.table(index));
+        tables.push({ l1Index: index, offset: allocator.table(index) });
       }
     }
     for (let k = 0; k < count; k++)
@@ -191,7 +201,7 @@ export class Qcow2Writer implements ChunkWriter {
     for (let k = 0; k < count; k++)
       if (this.#kind[k] === DATA)
         this.#host[k] = dataFile ? start + k * clusterSize : allocator.cluster();
-    record.references = allocator.added();
+    return allocator.added();
   }
 
   /** Writes data and streams; neighbours in memory and in the file go out together. */
@@ -233,28 +243,23 @@ export class Qcow2Writer implements ChunkWriter {
     return storage.write!(this.#host[from]!, chunk.subarray(first, end));
   }
 
-  /** Writes the chunk's part of each L2 table it touches. */
-  async #writeEntries(start: number, count: number, tables: readonly number[]): Promise<void> {
-    const { geometry } = this.#options;
-    const { clusterSize, l2Coverage, l2EntrySize, l2Entries } = geometry;
-    for (let t = 0; t < tables.length; t += 2) {
-      const base = tables[t]! * l2Coverage;
-      const from = Math.max(0, (base - start) / clusterSize);
-      const to = Math.min(count, (base - start) / clusterSize + l2Entries);
-      const slice = this.#entries.subarray(from * l2EntrySize, to * l2EntrySize);
-      slice.fill(0);
-      for (let k = from; k < to; k++) this.#encode(k);
-      const index = (start + from * clusterSize - base) / clusterSize;
-      const done = this.#storage.write!(tables[t + 1]! + index * l2EntrySize, slice);
-      if (done !== undefined) await done;
-    }
+  /** The chunk's part of an L2 table. */
+  #encodeEntries(start: number, count: number, table: TablePlace): NewEntries {
+    const { clusterSize, l2Coverage, l2EntrySize, l2Entries } = this.#options.geometry;
+    const base = table.l1Index * l2Coverage;
+    const from = Math.max(0, (base - start) / clusterSize);
+    const to = Math.min(count, (base - start) / clusterSize + l2Entries);
+    this.#entries.fill(0, from * l2EntrySize, to * l2EntrySize);
+    for (let k = from; k < to; k++) this.#encode(k);
+    const entries = this.#entries.slice(from * l2EntrySize, to * l2EntrySize);
+    return { ...table, first: (start + from * clusterSize - base) / clusterSize, entries };
   }
 
   #encode(k: number): void {
     const { geometry, mappedAhead, hasBacking } = this.#options;
     const { extendedL2, l2EntrySize } = geometry;
     const at = k * l2EntrySize;
-    const view = new DataView(this.#entries.buffer);
+    const view = this.#entriesView;
     const kind = this.#kind[k]!;
     if (kind === COMPRESSED) {
       const length = this.#streamAt[k + 1]! - this.#streamAt[k]!;

@@ -5,12 +5,22 @@ import type { AddedReferences } from './append-allocator.ts';
 export interface ChunkRecord {
   /** References added to host clusters, if the target counts any. */
   references: AddedReferences | null;
-  /** L2 tables allocated: pairs of L1 index and host offset. */
-  tables: number[];
+  tables: NewEntries[];
+}
+
+/** Consecutive entries of one L2 table. */
+export interface NewEntries {
+  l1Index: number;
+  /** Host offset of the table. */
+  offset: number;
+  /** Index of the first entry. */
+  first: number;
+  /** As they are stored. */
+  entries: Uint8Array;
 }
 
 /** Waits until every chunk before this one has allocated, runs `allocate`, lets the next one go. */
-export type Turn = (allocate: () => void) => void;
+export type Turn = (allocate: () => void) => MaybePromise<void>;
 
 /** Writes chunks of guest data to a new file: any thread, any order but for the turn. */
 export interface ChunkWriter {

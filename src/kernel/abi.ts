@@ -1,8 +1,12 @@
 /** Constants shared with `assembly/abi.ts`; a test compares the two. */
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
-/** Bytes of a run record: u32 kind, u32 first unit, u32 units, u32 aux, f64 host offset. */
-export const RUN_BYTES = 24;
+/**
+ * Bytes of a run record: u32 kind and, above `RUN_KIND_BITS`, aux; u32 first unit; f64 host offset. A
+ * run ends where the next one begins; behind the last one a record has the end in place of a unit.
+ */
+export const RUN_BYTES = 16;
+export const RUN_KIND_BITS = 3;
 
 /** `kind` of a run record. */
 export const RUN_UNALLOCATED = 0;
@@ -65,6 +69,10 @@ export const ZSTD_UNSUPPORTED = 6;
 
 /** Length of the memory that `zstd_decompress` works in. */
 export const ZSTD_SCRATCH_BYTES = 151552;
+/** Length of the memory that `zstd_compress` works in. */
+export const ZSTD_ENCODE_SCRATCH_BYTES = 1310784;
+/** Bytes behind the source that `zstd_compress` may read, and behind the output that it puts back. */
+export const ZSTD_ENCODE_SLACK = 64;
 
 /** Levels of `deflate`. */
 export const DEFLATE_FAST = 0;

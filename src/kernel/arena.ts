@@ -48,6 +48,7 @@ export class Arena {
   /** Regions given back, by their length with slack. */
   readonly #free = new Map<number, number[]>();
   readonly #taken = new Set<Region>();
+  readonly #base: number;
   #next: number;
   #u8!: Uint8Array;
   #u32!: Uint32Array;
@@ -56,7 +57,7 @@ export class Arena {
   /** @param base first address that is not the kernel's own */
   constructor(memory: KernelExports['memory'], base: number) {
     this.#memory = memory;
-    this.#next = align(base);
+    this.#base = this.#next = align(base);
     this.#refresh();
   }
 
@@ -115,6 +116,13 @@ export class Arena {
     const list = this.#free.get(whole);
     if (list) list.push(region.ptr);
     else this.#free.set(whole, [region.ptr]);
+  }
+
+  /** Takes all regions back; whatever used them must be gone. The memory stays, ready to be used. */
+  reset(): void {
+    this.#free.clear();
+    this.#taken.clear();
+    this.#next = this.#base;
   }
 
   /** `region` if it has `length` bytes, else a larger one in its place. Like `allocate`, may grow. */

@@ -31,8 +31,8 @@ export interface KernelExports {
   /**
    * Decodes entries `first .. first+count` of the standard L2 table at `table` into coalesced runs
    * at `out` (format sections 7, 8, 11). Record: see `RUN_*` in `abi.ts` of this folder. Stops early
-   * when one more record than `capacity` would be needed: go on at `first + units` of the last one.
-   * Returns the number of records.
+   * when one more record than `capacity` would be needed: go on where the last one ends. Returns the
+   * number of records; at `out` there must be room for one more than `capacity`.
    * Runs join when their kind and attributes are equal and, where they have a host offset, the
    * second begins where the first ends; compressed and invalid entries are records of their own.
    * Alignment, the version 2 zero flag and "host equals guest" are checked for every entry that
@@ -142,6 +142,23 @@ export interface KernelExports {
     src_length: number,
     out: number,
     out_length: number,
+    scratch: number,
+  ): number;
+
+  /**
+   * Compresses to one zstd frame (RFC 8878): a single segment that tells its content size (at most
+   * 16 MiB), without a checksum. Equal arguments give equal bytes in every build. `src` must have
+   * 64 readable bytes behind it, which do not count, and `out` 64 writable ones, which are as before
+   * after the call. Input, output and scratch must not overlap.
+   * @param out_capacity greatest length of the frame in bytes
+   * @param scratch `ZSTD_ENCODE_SCRATCH_BYTES` of memory, 16-byte aligned, undefined before and after
+   * @returns length of the frame in bytes, or -1 if it does not fit (`out` is then undefined)
+   */
+  zstd_compress(
+    src: number,
+    src_length: number,
+    out: number,
+    out_capacity: number,
     scratch: number,
   ): number;
 }

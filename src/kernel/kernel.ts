@@ -23,6 +23,12 @@ export class Kernel {
     this.arena = new Arena(exports.memory, exports.heap_base());
   }
 
+  /** Takes all memory back; images that use the kernel must be closed. */
+  reset(): void {
+    this.#scratch = undefined;
+    this.arena.reset();
+  }
+
   /**
    * Whether all bytes are zero: of a view (of any memory), or of `length` bytes at an address.
    * @internal

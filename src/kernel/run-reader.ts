@@ -1,10 +1,11 @@
-import { RUN_BYTES } from './abi.ts';
+import { RUN_BYTES, RUN_KIND_BITS } from './abi.ts';
 import type { Arena, Region } from './arena.ts';
 
 /** Records a reader has room for unless told otherwise. */
 const DEFAULT_CAPACITY = 1024;
 const RUN_WORDS = RUN_BYTES / 4;
 const RUN_DOUBLES = RUN_BYTES / 8;
+const KIND_MASK = 2 ** RUN_KIND_BITS - 1;
 
 /**
  * A region for the run records of `l2_decode` and `l2_decode_extended`, and its reader: straight
@@ -23,7 +24,8 @@ export class RunReader {
 
   /** @param capacity in records; at least 64 for `l2_decode_extended` */
   constructor(arena: Arena, capacity: number = DEFAULT_CAPACITY) {
-    this.region = arena.allocate(capacity * RUN_BYTES);
+    // One more, for the end of the last run.
+    this.region = arena.allocate((capacity + 1) * RUN_BYTES);
     this.capacity = capacity;
     this.#arena = arena;
     this.#word = this.region.ptr / 4;
@@ -37,7 +39,7 @@ export class RunReader {
 
   /** `RUN_*` kind of record `i`. */
   kind(i: number): number {
-    return this.#arena.u32[this.#word + i * RUN_WORDS] as number;
+    return (this.#arena.u32[this.#word + i * RUN_WORDS] as number) & KIND_MASK;
   }
 
   /** Index of the run's first entry (extended: subcluster) in its table. */
@@ -47,16 +49,16 @@ export class RunReader {
 
   /** Length of the run in entries (extended: subclusters). */
   units(i: number): number {
-    return this.#arena.u32[this.#word + i * RUN_WORDS + 2] as number;
+    return this.first(i + 1) - this.first(i);
   }
 
   /** Attributes, greatest length of a compressed stream, or `INVALID_*` code. */
   aux(i: number): number {
-    return this.#arena.u32[this.#word + i * RUN_WORDS + 3] as number;
+    return (this.#arena.u32[this.#word + i * RUN_WORDS] as number) >>> RUN_KIND_BITS;
   }
 
   /** Host offset in bytes of the run's start; 0 for kinds without one. */
   host(i: number): number {
-    return this.#arena.f64[this.#double + i * RUN_DOUBLES + 2] as number;
+    return this.#arena.f64[this.#double + i * RUN_DOUBLES + 1] as number;
   }
 }

@@ -9,6 +9,7 @@ import { add, compare, fill, pack, scan, unpack } from './scalar/refcount.ts';
 import { decodeExtendedL2 } from './scalar/subcluster.ts';
 import { nonzeroBitmap, zeroRange } from './scalar/zero.ts';
 import { zstdDecompress } from './scalar/zstd.ts';
+import { zstdCompress } from './scalar/zstd-encode.ts';
 
 /**
  * The kernel's functions in plain TypeScript, over memory of their own: the fallback where there is
@@ -60,5 +61,7 @@ export function createScalarExports(): KernelExports {
       deflate(memory.u8, src, srcLength, out, capacity, level),
     zstd_decompress: (src, srcLength, out, outLength) =>
       zstdDecompress(memory.u8, src, srcLength, out, outLength),
+    zstd_compress: (src, srcLength, out, capacity) =>
+      zstdCompress(memory.u8, src, srcLength, out, capacity),
   };
 }

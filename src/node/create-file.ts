@@ -2,12 +2,15 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
+import type { OperationControl } from '../operations/control.ts';
 import { createQcow2, createRaw } from '../operations/create.ts';
 import { openImage } from './open-image.ts';
 import { TargetFile } from './target-file.ts';
 
 /** A new image file. */
-export interface CreateFileOptions extends Omit<NewImageOptions, 'size'> {
+export interface CreateFileOptions
+  extends Omit<NewImageOptions, 'size'>,
+    Pick<OperationControl, 'signal'> {
   path: string;
   format: 'qcow2' | 'raw';
   /** Bytes. Absent: the size of the backing file. */
@@ -18,7 +21,7 @@ export interface CreateFileOptions extends Omit<NewImageOptions, 'size'> {
 
 /**
  * Creates an empty image; it appears under its name when it is whole. Returns its size in bytes.
- * @throws Qcow2Error INVALID_ARGUMENT, NOT_FOUND or others of the backing file, IO
+ * @throws Qcow2Error INVALID_ARGUMENT, NOT_FOUND or others of the backing file, ABORTED, IO
  * @example
  * import { createFile } from 'qcow2';
  *
@@ -36,8 +39,9 @@ export async function createFile(options: CreateFileOptions): Promise<{ size: nu
   if (size === undefined)
     throw new Qcow2Error('INVALID_ARGUMENT', 'an image size is needed without a backing file');
   await withTargets(options.path, options.dataFile, async (image, data) => {
-    if (options.format === 'raw') await createRaw(image.storage, size, options.preallocation);
-    else await createQcow2(image.storage, { ...options, size }, data?.storage);
+    const { format, preallocation, signal } = options;
+    if (format === 'raw') await createRaw(image.storage, size, preallocation, signal);
+    else await createQcow2(image.storage, { ...options, size }, data?.storage, signal);
   });
   return { size: Math.ceil(size / 512) * 512 };
 }
@@ -45,7 +49,7 @@ export async function createFile(options: CreateFileOptions): Promise<{ size: nu
 /**
  * Runs `write` on new files for an image and, if it has one, its external data file. Both appear when
  * it has succeeded and they are durable, the data file first; neither if it fails.
- * @param durable false does not wait until their contents are on the disk
+ * @param durable see `TargetFile`
  */
 export async function withTargets(
   file: string,
@@ -56,13 +60,13 @@ export async function withTargets(
   const dataPath = dataFile && path.resolve(path.dirname(file), dataFile);
   if (dataPath !== undefined && (dataPath === path.resolve(file) || sameFile(dataPath, file)))
     throw new Qcow2Error('INVALID_ARGUMENT', `'${file}' cannot be its own data file`);
-  const image = new TargetFile(file);
+  const image = new TargetFile(file, durable);
   let data: TargetFile | undefined;
   try {
-    data = dataPath === undefined ? undefined : new TargetFile(dataPath);
+    data = dataPath === undefined ? undefined : new TargetFile(dataPath, durable);
     await write(image, data);
-    await data?.seal(durable);
-    await image.seal(durable);
+    await data?.seal();
+    await image.seal();
     data?.publish();
     publishAbove(image, data);
   } catch (error) {

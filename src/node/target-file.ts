@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
@@ -17,15 +16,23 @@ export class TargetFile {
   readonly #realPath: string;
   /** The file that has the name so far. */
   readonly #existing: fs.Stats | undefined;
+  readonly #mustLast: boolean;
   #settled = false;
 
-  /** @throws Qcow2Error NOT_FOUND or IO (folder), REFUSED if the name belongs to no regular file */
-  constructor(file: string) {
+  /**
+   * @param durable false leaves it to the system when a new file reaches the disk. What takes the place
+   *   of another is durable always: after a power cut there is the old one or the new one.
+   * @throws Qcow2Error NOT_FOUND or IO (folder), REFUSED if the name belongs to no regular file
+   */
+  constructor(file: string, durable = true) {
     this.path = file;
     this.#realPath = realTarget(file);
     this.#existing = fs.statSync(this.#realPath, { throwIfNoEntry: false });
+    this.#mustLast = durable || this.#existing !== undefined;
     const folder = path.dirname(this.#realPath);
-    this.partialPath = path.join(folder, `.qcow2-${randomBytes(6).toString('hex')}.partial`);
+    // Nobody is harmed who guesses it: a file that is there is not opened. Loading node:crypto takes 3 ms.
+    const unique = Math.random().toString(36).slice(2);
+    this.partialPath = path.join(folder, `.qcow2-${unique}.partial`);
     try {
       this.storage = new FileStorage(file, {
         realPath: this.partialPath,
@@ -40,20 +47,17 @@ export class TargetFile {
     }
   }
 
-  /**
-   * Makes the contents durable and gives them the owner and permissions of what they replace.
-   * @param durable false leaves it to the system when the contents reach the disk
-   */
-  async seal(durable = true): Promise<void> {
+  /** Makes the contents durable and gives them the owner and permissions of what they replace. */
+  async seal(): Promise<void> {
     try {
-      if (durable) await this.storage.flush();
+      if (this.#mustLast) await this.storage.flush();
       if (this.#existing) takeOver(this.storage.fd, this.#existing);
     } catch (error) {
       throw this.#failed(error);
     }
   }
 
-  /** Gives what was sealed its name, durably. */
+  /** Gives what was sealed its name, as durably as its contents. */
   publish(): void {
     try {
       fs.renameSync(this.partialPath, this.#realPath);
@@ -62,7 +66,7 @@ export class TargetFile {
     }
     this.#settled = true;
     this.storage.close();
-    syncFolder(path.dirname(this.#realPath));
+    if (this.#mustLast) syncFolder(path.dirname(this.#realPath));
   }
 
   /** Takes back what `publish` did, unless it has replaced a file. */

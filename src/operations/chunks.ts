@@ -1,3 +1,4 @@
+import { Qcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
 import { isUnallocated, Plan } from '../image/plan.ts';
 import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
@@ -5,22 +6,39 @@ import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
 /** Guest bytes mapped at once when looking for data; the plan may end it earlier. */
 const WINDOW_BYTES = 2 ** 40;
 
+/** `data`: what must be read; `overlay`: also zeros that must hide a backing file; `all`: everything. */
+export type WantedChunks = 'data' | 'overlay' | 'all';
+
+const WHOLE_DISK: DiskRange = { offset: 0, length: Number.MAX_SAFE_INTEGER };
+
+/** A part of a disk, in guest bytes; what lies behind the disk's end does not count. */
+export interface DiskRange {
+  offset: number;
+  length: number;
+}
+
 /** What a converting thread reads from: one image, or several one after the other. */
 export class Source {
   readonly images: readonly Image[];
-  /** Guest offset of each image, and the end of the last. */
-  readonly #offsets: number[] = [0];
+  readonly range: DiskRange;
+  /** Bytes of all disks together, or of the range chosen. */
+  readonly size: number;
+  /** Where each image begins, and the last one ends; negative before the range chosen. */
+  readonly #offsets: readonly number[];
   readonly #plan = new Plan();
-  #sawCompressed = false;
 
-  constructor(images: readonly Image[]) {
+  /**
+   * @param range the part of the disks that is read, as if it were all
+   * @throws Qcow2Error INVALID_ARGUMENT
+   */
+  constructor(images: readonly Image[], range: DiskRange = WHOLE_DISK) {
+    requireRange(range);
     this.images = images;
-    for (const image of images) this.#offsets.push(this.size + image.virtualSize);
-  }
-
-  /** Bytes of all disks together. */
-  get size(): number {
-    return this.#offsets.at(-1)!;
+    this.range = range;
+    const offsets = [-range.offset];
+    for (const image of images) offsets.push(offsets.at(-1)! + image.virtualSize);
+    this.#offsets = offsets;
+    this.size = Math.max(0, Math.min(range.length, offsets.at(-1)!));
   }
 
   /**
@@ -44,25 +62,18 @@ export class Source {
     into.fill(0, end - start);
   }
 
-  /** Whether `chunks` has met a compressed cluster in what it has mapped so far. */
-  get sawCompressed(): boolean {
-    return this.#sawCompressed;
-  }
-
   /**
-   * Chunks of `chunkBytes` that hold data, in order; with `all`, every chunk; with `overlay`, also
-   * those whose zeros must hide a backing file. Reads no guest data.
+   * Guest offsets of the chunks of `chunkBytes` that are wanted, in order. Reads no guest data.
    */
-  async *chunks(chunkBytes: number, which: 'data' | 'overlay' | 'all'): AsyncGenerator<number> {
+  async *chunks(chunkBytes: number, which: WantedChunks): AsyncGenerator<number> {
     let next = 0;
     if (which === 'all') for (; next < this.size; next += chunkBytes) yield next;
     const plan = new Plan();
     for (let at = next; at < this.size; ) {
       const { image, offset, next: imageEnd } = this.#at(at);
       const chain = await image.chain();
-      const stop = Math.min(imageEnd, at + WINDOW_BYTES) - offset;
+      const stop = Math.min(imageEnd, this.size, at + WINDOW_BYTES) - offset;
       const reached = await image.map(at - offset, stop, plan);
-      this.#sawCompressed ||= plan.kind.subarray(0, plan.count).includes(RUN_COMPRESSED);
       for (let i = 0; i < plan.count; i++) {
         const kind = plan.kind[i]!;
         const wanted =
@@ -96,6 +107,12 @@ export class Source {
       leave.fill(0, from, to);
     }
   }
+}
+
+function requireRange({ offset, length }: DiskRange): void {
+  if ([offset, length].every((value) => Number.isSafeInteger(value) && value >= 0)) return;
+  const text = `range of ${length} bytes at offset ${offset}: both must be whole numbers of bytes`;
+  throw new Qcow2Error('INVALID_ARGUMENT', text, { guestOffset: offset });
 }
 
 type ChainLike = { layers: readonly { layer: { virtualSize: number } }[] };

@@ -1,6 +1,6 @@
 import { isQcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
-import { STATUS_DATA, STATUS_PLACE, STATUS_ZERO, StatusRuns } from './block-status.ts';
+import { STATUS_DATA, STATUS_ZERO, StatusRuns } from './block-status.ts';
 
 /** Guest bytes compared at once; a multiple of the largest cluster. */
 export const COMPARE_BYTES = 2 * 1024 * 1024;
@@ -24,8 +24,6 @@ export interface ComparePart {
 export interface CompareJob {
   /** Ascending, disjoint, not empty. */
   parts: ComparePart[];
-  /** Whether some of it must be decompressed, which takes far longer than reading. */
-  isCompressed: boolean;
   /** Guest offset up to which everything is compared when this job and those before it are done. */
   end: number;
 }
@@ -35,7 +33,6 @@ interface Stretch {
   start: number;
   end: number;
   sides: number;
-  isCompressed: boolean;
 }
 
 /**
@@ -72,14 +69,13 @@ export async function* compareJobs(
 }
 
 function emptyJob(): CompareJob {
-  return { parts: [], isCompressed: false, end: 0 };
+  return { parts: [], end: 0 };
 }
 
 /** Adds a range behind the others of the job, joined with the last one where that saves a call. */
-function append(job: CompareJob, { start, end, sides, isCompressed }: Stretch): void {
+function append(job: CompareJob, { start, end, sides }: Stretch): void {
   const last = job.parts.at(-1);
   job.end = end;
-  job.isCompressed ||= isCompressed;
   const lastEnd = last ? last.start + last.length : 0;
   const joins =
     last &&
@@ -107,8 +103,7 @@ async function* stretches(first: Image, second: Image, limit: number): AsyncGene
       at < first.virtualSize ? a.end : limit,
       at < second.virtualSize ? b.end : limit,
     );
-    const isCompressed = isRead(a, at, STATUS_PLACE) || isRead(b, at, STATUS_PLACE);
-    yield { start: at, end, sides: sidesAt(a, b, at), isCompressed };
+    yield { start: at, end, sides: sidesAt(a, b, at) };
     at = end;
   }
 }
@@ -118,9 +113,9 @@ function sidesAt(a: StatusRuns, b: StatusRuns, at: number): number {
   return sides === SIDES_BOTH && isSamePlace(a, b) ? 0 : sides;
 }
 
-/** Whether the run must be read: it is data, and has none of the other flags. */
-function isRead({ end, flags }: StatusRuns, at: number, except = 0): boolean {
-  return at < end && (flags & (STATUS_DATA | STATUS_ZERO | except)) === STATUS_DATA;
+/** Whether the run must be read: it is data. */
+function isRead({ end, flags }: StatusRuns, at: number): boolean {
+  return at < end && (flags & (STATUS_DATA | STATUS_ZERO)) === STATUS_DATA;
 }
 
 /** Whether both disks show the very same bytes of one file there, as overlays of one base do. */

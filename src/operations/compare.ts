@@ -45,19 +45,23 @@ export type CompareDifference =
   /** Bytes differ in the sector at the offset. */
   | { kind: 'content'; offset: number };
 
+/** A comparison about to run: what an executor needs to set up its threads. */
+export interface Comparison {
+  images: readonly [Image, Image];
+  /** Ascending; every call lists them anew. Those before one that cannot be listed still count. */
+  jobs: () => AsyncIterable<CompareJob>;
+  /** Guest offset in bytes where comparing ends. */
+  limit: number;
+}
+
 /** Runs the jobs of a comparison, in order or on several threads. */
 export interface CompareExecutor {
   /**
-   * @param jobs in ascending order; when taking one fails, those taken before it still count
-   * @param finished called once per job without a difference, one call at a time
+   * @param finished called once per job without a difference with its end, one call at a time
    * @returns guest offset of the first difference, or -1
-   * @throws the error of a job, or of taking one, unless a difference comes before it
+   * @throws the error of a job, or of listing one, unless a difference comes before it
    */
-  run(
-    jobs: AsyncIterable<CompareJob>,
-    images: readonly [Image, Image],
-    finished: (job: CompareJob) => void | Promise<void>,
-  ): Promise<number>;
+  run(comparison: Comparison, finished: (end: number) => void | Promise<void>): Promise<number>;
 }
 
 /** Compares single jobs. Each thread has its own, over its own images and kernel. */
@@ -132,13 +136,13 @@ export class CompareStep {
 
 /** Everything on the calling thread. */
 export const inlineCompareExecutor: CompareExecutor = {
-  async run(jobs, images, finished) {
+  async run({ images, jobs }, finished) {
     const step = await CompareStep.prepare(images);
     try {
-      for await (const job of jobs) {
+      for await (const job of jobs()) {
         const offset = await step.run(job);
         if (offset >= 0) return offset;
-        await finished(job);
+        await finished(job.end);
       }
       return -1;
     } finally {
@@ -180,18 +184,19 @@ export async function compare(
   if (options.strict && sizesDiffer) return differ({ kind: 'size' });
   const mismatch = options.strict ? await firstStatusMismatch(first, second) : -1;
   const limit = mismatch < 0 ? total : mismatch;
-  async function* watched(): AsyncGenerator<CompareJob> {
+  async function* jobs(): AsyncGenerator<CompareJob> {
     for await (const job of compareJobs(first, second, limit)) {
       throwIfAborted(signal, 'the comparison');
       yield job;
     }
   }
   let done = 0;
-  const finished = (job: CompareJob): void | Promise<void> => {
-    done = Math.max(done, job.end);
+  const finished = (end: number): void | Promise<void> => {
+    throwIfAborted(signal, 'the comparison');
+    done = Math.max(done, end);
     return onProgress?.(done, total);
   };
-  const offset = await executor.run(watched(), [first, second], finished);
+  const offset = await executor.run({ images: [first, second], jobs, limit }, finished);
   if (offset >= 0) return differ({ kind: 'content', offset });
   if (mismatch >= 0) return differ({ kind: 'status', offset: mismatch });
   await onProgress?.(total, total);

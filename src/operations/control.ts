@@ -18,3 +18,23 @@ export interface OperationControl {
 export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
   if (signal?.aborted) throw new Qcow2Error('ABORTED', `${what} was aborted`);
 }
+
+/** How long events may have to wait for work on the calling thread. */
+const YIELD_MILLISECONDS = 50;
+
+/**
+ * What long work calls between its pieces: it lets events in now and then, and fails once the signal
+ * has fired.
+ * @param what what is aborted, as the subject of a sentence
+ */
+export function pacer(signal: AbortSignal | undefined, what: string): () => void | Promise<void> {
+  let last = performance.now();
+  return () => {
+    throwIfAborted(signal, what);
+    if (performance.now() - last < YIELD_MILLISECONDS) return;
+    return new Promise<void>((resolve) => setTimeout(resolve)).then(() => {
+      last = performance.now();
+      throwIfAborted(signal, what);
+    });
+  };
+}

@@ -6,6 +6,7 @@ import {
   isMappedAhead,
   layOutImage,
   mostHostClusters,
+  type NewImageLayout,
   type NewImageOptions,
 } from '../image/new-image.ts';
 import { NewImageFile } from '../image/new-image-file.ts';
@@ -15,8 +16,14 @@ import type { ChunkRecord, Turn } from '../image/target.ts';
 import type { Region } from '../kernel/arena.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
-import { Source } from './chunks.ts';
-import { type OperationControl, throwIfAborted } from './control.ts';
+import { type DiskRange, Source, type WantedChunks } from './chunks.ts';
+import { type OperationControl, pacer, throwIfAborted } from './control.ts';
+import {
+  type BitmapCopying,
+  type BitmapsToCopy,
+  bitmapsToCopy,
+  copyBitmaps,
+} from './copy-bitmaps.ts';
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
@@ -28,6 +35,10 @@ export interface ConvertOptions extends OperationControl {
   format: 'raw' | 'qcow2';
   /** Of the new qcow2 image; `size` is the source's when absent. */
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
+  /** Copy this part of the disk only; what lies behind the disk's end does not count. */
+  range?: DiskRange | undefined;
+  /** Copy the persistent dirty bitmaps of the source, too; absent: they are left behind. */
+  bitmaps?: BitmapCopying | undefined;
   /** Compress every cluster that shrinks. */
   compress?: boolean;
   /** How hard deflate tries; zstd has one level. Default `default`. */
@@ -56,6 +67,8 @@ export interface ConvertOptions extends OperationControl {
 /** Everything a thread needs to know to convert chunks; survives `structuredClone`. */
 export interface ConvertStepOptions {
   chunkBytes: number;
+  /** Which chunks there are; see `Source.chunks`. */
+  which: WantedChunks;
   target:
     | { format: 'raw'; size: number; minimumHole: number }
     | {
@@ -138,12 +151,8 @@ export class ConvertStep {
 export interface ChunkExecutor {
   /** Other threads need the state of the allocator; pages may have no shared memory. */
   readonly sharesState: boolean;
-  /**
-   * @param chunks guest offsets, ascending
-   * @param finished called once per chunk, in any order, one call at a time
-   */
+  /** @param finished called once per chunk with its guest offset, in any order, one call at a time */
   run(
-    chunks: AsyncIterable<number>,
     conversion: Conversion,
     finished: (start: number, record: ChunkRecord | null) => Promise<void>,
   ): Promise<void>;
@@ -152,6 +161,8 @@ export interface ChunkExecutor {
 /** A conversion about to run: what an executor needs to set up its threads. */
 export interface Conversion {
   source: Source;
+  /** Guest offsets of the chunks, ascending; every call lists them anew. */
+  chunks: () => AsyncIterable<number>;
   storage: Storage;
   dataStorage: Storage;
   kernel: Kernel;
@@ -162,7 +173,7 @@ export interface Conversion {
 /** Everything on the calling thread. */
 export const inlineExecutor: ChunkExecutor = {
   sharesState: false,
-  async run(chunks, { source, storage, dataStorage, kernel, step, allocatorState }, finished) {
+  async run({ source, chunks, storage, dataStorage, kernel, step, allocatorState }, finished) {
     const converter = await ConvertStep.prepare(
       source,
       storage,
@@ -171,7 +182,7 @@ export const inlineExecutor: ChunkExecutor = {
       step,
       allocatorState,
     );
-    for await (const start of chunks)
+    for await (const start of chunks())
       await finished(start, await converter.run(start, (allocate) => allocate()));
   },
 };
@@ -206,49 +217,51 @@ export async function convert(
   const { storage, dataStorage } = targetStorages(target);
   const requireGoingOn = (): void => throwIfAborted(signal, 'the conversion');
   requireGoingOn();
-  const source = new Source(images instanceof Image ? [images] : images);
+  const source = new Source(images instanceof Image ? [images] : images, options.range);
   const prepared = await prepareTarget(source, storage, dataStorage, kernel, {
     ...options,
     executor,
   });
   const total = source.size;
   const { chunkBytes } = prepared.step;
-  let done = 0;
-  // Chunks that hold nothing count as done when the next one is reached.
-  async function* watched(): AsyncGenerator<number> {
-    let next = 0;
-    for await (const start of source.chunks(chunkBytes, prepared.which)) {
+  async function* chunks(): AsyncGenerator<number> {
+    for await (const start of source.chunks(chunkBytes, prepared.step.which)) {
       requireGoingOn();
-      done += start - next;
-      next = start + chunkBytes;
       yield start;
     }
   }
-  const finished = async (_start: number, record: ChunkRecord | null): Promise<void> => {
+  let done = 0;
+  const finished = async (start: number, record: ChunkRecord | null): Promise<void> => {
     requireGoingOn();
     if (record) await prepared.file?.record(record);
-    done += chunkBytes;
+    // Chunks before it hold nothing, are done, or will be in a moment.
+    done = Math.max(done, start + chunkBytes);
     await onProgress?.(Math.min(done, total), total);
   };
   const allocatorState = prepared.file?.allocatorState ?? new Float64Array(0);
   const conversion: Conversion = {
     source,
+    chunks,
     storage,
     dataStorage: dataStorage ?? storage,
     kernel,
     step: prepared.step,
     allocatorState,
   };
-  await executor.run(watched(), conversion, finished);
+  await executor.run(conversion, finished);
   requireGoingOn();
-  await prepared.file?.finish();
+  const pointer =
+    prepared.file &&
+    prepared.bitmaps &&
+    (await copyBitmaps(prepared.bitmaps, prepared.file, storage, pacer(signal, 'the conversion')));
+  await prepared.file?.finish(pointer);
   await onProgress?.(total, total);
 }
 
 interface PreparedTarget {
   step: ConvertStepOptions;
-  which: 'data' | 'overlay' | 'all';
   file?: NewImageFile;
+  bitmaps?: BitmapsToCopy | undefined;
 }
 
 async function prepareTarget(
@@ -266,6 +279,7 @@ async function prepareTarget(
   }
   if (options.format === 'raw') {
     if (options.compress) throw new Qcow2Error('REFUSED', 'raw images cannot be compressed');
+    if (options.bitmaps) throw noBitmaps('raw');
     return prepareRaw(source, storage, options);
   }
   const create = { ...options.create, size };
@@ -274,7 +288,8 @@ async function prepareTarget(
     throw new Qcow2Error('REFUSED', 'an image with an external data file cannot be compressed');
   if (options.compress && isMappedAhead(create))
     throw new Qcow2Error('REFUSED', 'preallocated clusters cannot be compressed');
-  const layout = layOutImage(create, mostHostClusters(create));
+  const bitmaps = await bitmapsFor(source, options, create);
+  const layout = layOut(create, bitmaps);
   const file = new NewImageFile(storage, layout, kernel, options.executor.sharesState);
   await dataStorage?.truncate?.(layout.header.size);
   const { geometry } = layout;
@@ -291,7 +306,7 @@ async function prepareTarget(
     dense,
     chunkBytes,
   };
-  if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage);
+  if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage, options.signal);
   const compressionType = options.compress ? layout.header.compressionType : null;
   const { compressionLevel = 'default' } = options;
   const leavesToBacking = hasBacking && options.copyBacking !== true;
@@ -299,11 +314,37 @@ async function prepareTarget(
   return {
     step: {
       chunkBytes,
+      which,
       target: { format: 'qcow2', writer, compressionType, compressionLevel, leavesToBacking },
     },
-    which,
     file,
+    bitmaps,
   };
+}
+
+/** The bitmaps to copy, if that was asked for. */
+async function bitmapsFor(
+  source: Source,
+  { bitmaps }: ConvertOptions,
+  create: NewImageOptions,
+): Promise<BitmapsToCopy | undefined> {
+  if (bitmaps === undefined) return undefined;
+  if (create.compat === '0.10') throw noBitmaps('qcow2');
+  const { geometry, header } = layOutImage(create, 0);
+  return bitmapsToCopy(source.images, header.size, geometry, bitmaps);
+}
+
+/** Room for the bitmaps: their tables and directory lie in the head. */
+function layOut(create: NewImageOptions, bitmaps: BitmapsToCopy | undefined): NewImageLayout {
+  if (bitmaps === undefined) return layOutImage(create, mostHostClusters(create));
+  const { tableClusters, directoryClusters, dataClusters } = bitmaps;
+  const head = tableClusters.reduce((sum, clusters) => sum + clusters, directoryClusters);
+  return layOutImage(create, mostHostClusters(create, head + dataClusters), head);
+}
+
+function noBitmaps(format: string): Qcow2Error {
+  const text = `Format driver '${format}' does not support bitmaps`;
+  return new Qcow2Error('UNSUPPORTED', format === 'raw' ? text : `${text} with compat=0.10`);
 }
 
 async function prepareRaw(
@@ -313,11 +354,13 @@ async function prepareRaw(
 ): Promise<PreparedTarget> {
   const dense = options.sparseSize === 0 || options.overwrite === true;
   const size = options.create?.size ?? source.size;
-  if (size > storage.size) await createRaw(storage, size, options.create?.preallocation);
+  const { create, signal } = options;
+  if (size > storage.size) await createRaw(storage, size, create?.preallocation, signal);
   const minimumHole = dense ? 0 : (options.sparseSize ?? 4096);
   const step: ConvertStepOptions = {
     chunkBytes: CHUNK_BYTES,
+    which: dense ? 'all' : 'data',
     target: { format: 'raw', size: source.size, minimumHole },
   };
-  return { step, which: dense ? 'all' : 'data' };
+  return { step };
 }

@@ -10,17 +10,18 @@ import { NewImageFile } from '../image/new-image-file.ts';
 import { preallocateSpace, preallocateTables } from '../image/preallocation.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
+import { type OperationControl, pacer } from './control.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
 /** What a new image is to be like. Options beside `size` and `preallocation` are qcow2's alone. */
-export interface CreateOptions extends NewImageOptions {
+export interface CreateOptions extends NewImageOptions, Pick<OperationControl, 'signal'> {
   format: 'raw' | 'qcow2';
 }
 
 /**
  * Writes an empty image, which reads as zeros or as its backing file, into an empty storage. The
  * storage stays open; the caller makes it durable, and discards it after an error.
- * @throws Qcow2Error INVALID_ARGUMENT, TOO_LARGE, and those of the storage
+ * @throws Qcow2Error INVALID_ARGUMENT, TOO_LARGE, ABORTED, and those of the storage
  * @example
  * import { create, MemoryStorage } from 'qcow2';
  *
@@ -33,27 +34,29 @@ export async function create(
   options: CreateOptions,
 ): Promise<void> {
   const { storage, dataStorage } = targetStorages(target);
-  if (options.format === 'qcow2') return createQcow2(storage, options, dataStorage);
-  return createRaw(storage, options.size, options.preallocation);
+  const { format, size, preallocation, signal } = options;
+  if (format === 'qcow2') return createQcow2(storage, options, dataStorage, signal);
+  return createRaw(storage, size, preallocation, signal);
 }
 
 /**
  * Writes an empty qcow2 image into an empty storage (format section 16). With `dataFileRaw` all
  * tables are written, so that the data file alone tells the disk.
  * @param dataStorage the new external data file; gets the length of the disk
- * @throws Qcow2Error INVALID_ARGUMENT, TOO_LARGE, IO
+ * @throws Qcow2Error INVALID_ARGUMENT, TOO_LARGE, ABORTED, IO
  */
 export async function createQcow2(
   storage: Storage,
   options: NewImageOptions,
   dataStorage?: Storage,
+  signal?: AbortSignal,
 ): Promise<void> {
   requireDataStorage(options, dataStorage);
   const ahead = isMappedAhead(options);
   const layout = layOutImage(options, ahead ? mostHostClusters(options) : 0);
   const file = new NewImageFile(storage, layout, createKernel(), false);
   await dataStorage?.truncate?.(layout.header.size);
-  if (ahead) await preallocate(file, options, storage, dataStorage);
+  if (ahead) await preallocate(file, options, storage, dataStorage, signal);
   await file.finish();
 }
 
@@ -79,15 +82,17 @@ export async function preallocate(
   options: NewImageOptions,
   storage: Storage,
   dataStorage: Storage | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
+  const step = pacer(signal, 'preallocating');
   const { geometry, headClusters, header } = file.layout;
   const { preallocation } = options;
   const headEnd = headClusters * geometry.clusterSize;
   const end = mostHostClusters(options) * geometry.clusterSize;
   // Space first: the tables are written into it.
-  if (dataStorage) await preallocateSpace(dataStorage, 0, header.size, preallocation);
-  else await preallocateSpace(storage, headEnd, end, preallocation);
-  await preallocateTables(file, storage, dataStorage !== undefined);
+  if (dataStorage) await preallocateSpace(dataStorage, 0, header.size, preallocation, step);
+  else await preallocateSpace(storage, headEnd, end, preallocation, step);
+  await preallocateTables(file, dataStorage !== undefined, step);
 }
 
 /** Makes a raw image of the size asked for, rounded up to whole sectors: a hole, or reserved. */
@@ -95,10 +100,15 @@ export async function createRaw(
   storage: Storage,
   size: number,
   preallocation?: Preallocation,
+  signal?: AbortSignal,
 ): Promise<void> {
   if (!Number.isSafeInteger(size) || size < 0)
     throw new Qcow2Error('INVALID_ARGUMENT', `image size ${size} is out of range`);
+  if (preallocation === 'metadata') {
+    const text = 'Unsupported preallocation mode: metadata; a raw image has off, falloc or full';
+    throw new Qcow2Error('INVALID_ARGUMENT', text);
+  }
   const whole = Math.ceil(size / 512) * 512;
   await storage.truncate!(whole);
-  await preallocateSpace(storage, 0, whole, preallocation);
+  await preallocateSpace(storage, 0, whole, preallocation, pacer(signal, 'preallocating'));
 }

@@ -10,6 +10,8 @@ const UNSHARED_READ = 200;
 const UNSHARED_WRITE = 201;
 const UNSHARED_RESIZE = 203;
 
+const LOCKS = '/proc/locks';
+
 const FORBID_READING = [USED_WRITE, USED_RESIZE, UNSHARED_READ];
 const FORBID_WRITING = [...FORBID_READING, UNSHARED_WRITE, UNSHARED_RESIZE];
 
@@ -25,6 +27,22 @@ export function isLocked(stat: fs.BigIntStats, forWriting: boolean): boolean {
   );
 }
 
+/**
+ * Begins what the first look into /proc/locks in a while waits for: the system stops all locking of
+ * files, which takes it 7 to 15 ms, and then is prepared for some more looks. A program calls this as
+ * soon as it knows that it will open files, and loads its modules meanwhile.
+ */
+export function prepareLockCheck(): void {
+  let fd: number;
+  try {
+    // Not fs.open, whose answer would wait for the modules that are being loaded.
+    fd = fs.openSync(LOCKS, 'r');
+  } catch {
+    return;
+  }
+  fs.read(fd, () => fs.close(fd));
+}
+
 interface HeldLock {
   /** MAJOR:MINOR:INODE */
   file: string;
@@ -36,7 +54,7 @@ interface HeldLock {
 function heldLocks(): HeldLock[] {
   let text: string;
   try {
-    text = fs.readFileSync('/proc/locks', 'latin1');
+    text = fs.readFileSync(LOCKS, 'latin1');
   } catch {
     return [];
   }

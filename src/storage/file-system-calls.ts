@@ -8,6 +8,7 @@ import type { Extent } from './storage.ts';
 interface Calls {
   lseek(fd: number, offset: number, whence: number): number;
   fallocate(fd: number, mode: number, offset: number, length: number): number;
+  ioctl(fd: number, request: number, type: 'void *', argument: BigInt64Array): number;
   errno(): number;
 }
 
@@ -26,7 +27,8 @@ function calls(): Calls | null {
     const libc = koffi.load('libc.so.6');
     const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
     const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
-    loaded = { lseek, fallocate, errno: () => koffi.errno() };
+    const ioctl = libc.func('int ioctl(int fd, unsigned long request, ...)');
+    loaded = { lseek, fallocate, ioctl, errno: () => koffi.errno() };
   } catch {
     // Not installed, or another C library: the caller treats everything as data.
   }
@@ -75,4 +77,30 @@ export function punchRange(fd: number, offset: number, length: number): boolean 
   const libc = calls();
   const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   return libc !== null && libc.fallocate(fd, mode, offset, length) === 0;
+}
+
+const FICLONERANGE = 0x4020940d;
+
+/**
+ * Makes a range of one file share the blocks of another one's (a reflink), as btrfs and xfs can: no
+ * data is copied until one of them is written. Where the ranges begin and end must suit the blocks of the
+ * file system; only the end of the source need not. False where it cannot, and nothing has changed.
+ */
+export function cloneRange(
+  from: number,
+  fromOffset: number,
+  length: number,
+  to: number,
+  toOffset: number,
+): boolean {
+  const libc = calls();
+  if (libc === null || length <= 0) return false;
+  // struct file_clone_range: source descriptor, source offset, length, target offset.
+  const range = BigInt64Array.of(
+    BigInt(from),
+    BigInt(fromOffset),
+    BigInt(length),
+    BigInt(toOffset),
+  );
+  return libc.ioctl(to, FICLONERANGE, 'void *', range) === 0;
 }

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import { Qcow2Error } from '../errors.ts';
 import { isLocked } from './file-locks.ts';
-import { allocateRange, fileExtents, punchRange } from './file-system-calls.ts';
+import { allocateRange, cloneRange, fileExtents, punchRange } from './file-system-calls.ts';
 import type { Extent, Storage } from './storage.ts';
 
 /** How to open a file. */
@@ -95,7 +95,8 @@ export class FileStorage implements Storage {
       const what = stat.isDirectory() ? 'a directory' : 'not a regular file';
       throw new Qcow2Error('REFUSED', `Could not open '${path}': it is ${what}`, { file: path });
     }
-    if (options.share !== true && isLocked(stat, options.mode === 'r+')) {
+    const mayBeOpen = options.share !== true && options.mode !== 'create';
+    if (mayBeOpen && isLocked(stat, options.mode === 'r+')) {
       fs.closeSync(this.fd);
       const hint = options.mode === 'r+' ? '' : ', or read it as it is with -U';
       const text = `Could not open '${path}': another program has it open; close it there first${hint}`;
@@ -174,6 +175,16 @@ export class FileStorage implements Storage {
     const inFile = Math.min(length, this.#size - offset);
     if (inFile <= 0 || punchRange(this.fd, offset, inFile)) return;
     this.#writeZeros(offset, inFile);
+  }
+
+  /** Shares blocks (a reflink) with a file of the same file system, where that can do it: btrfs, xfs. */
+  copyRange(source: Storage, from: number, length: number, to: number): boolean {
+    this.#requireOpen();
+    if (!(source instanceof FileStorage) || from + length > source.size) return false;
+    source.#requireOpen();
+    if (!cloneRange(source.fd, from, length, this.fd, to)) return false;
+    this.#size = Math.max(this.#size, to + length);
+    return true;
   }
 
   extents(offset: number, length: number): Extent[] {

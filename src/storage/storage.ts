@@ -35,6 +35,11 @@ export interface Storage {
   /** Reserves space for a range, so that later writes need none; what it holds stays. */
   allocate?(offset: number, length: number): MaybePromise<void>;
   /**
+   * Makes `[to, to + length)` share what another storage has at `from`, without copying, and answers
+   * whether it could: if not, nothing has changed and the caller copies.
+   */
+  copyRange?(source: Storage, from: number, length: number, to: number): MaybePromise<boolean>;
+  /**
    * Data and holes of a range, in order, without gaps. May end before the range does, but not at its
    * first byte: the rest is asked for again. Absent: everything may be data.
    */

@@ -1,36 +1,20 @@
-import { parentPort, workerData } from 'node:worker_threads';
-import { isQcow2Error } from '../errors.ts';
+import { workerData } from 'node:worker_threads';
 import { createKernel } from '../kernel/kernel.ts';
 import { CompareStep } from '../operations/compare.ts';
-import type { CompareFiles, CompareReply, CompareRequest } from './compare-messages.ts';
+import { type CompareJob, compareJobs } from '../operations/compare-plan.ts';
 import { openSource } from './input-files.ts';
+import type { ComparedJob, CompareStart } from './messages.ts';
+import { WorkShare } from './work-share.ts';
+import { serve } from './worker-loop.ts';
 
-/** One thread of a comparison: its own descriptors, kernel and buffers; jobs come as messages. */
-const port = parentPort!;
+/** One thread of a comparison: its own descriptors, kernel and buffers. */
+const { files, limit, share } = workerData as CompareStart;
 
-async function prepare(): Promise<CompareStep> {
-  const [first, second] = await openSource(workerData as CompareFiles, createKernel());
-  return CompareStep.prepare([first!, second!]);
-}
-
-const prepared = prepare();
-// Told by every job that needs it.
-prepared.catch(() => {});
-
-async function answer({ sequence, job }: CompareRequest): Promise<CompareReply> {
-  try {
-    const step = await prepared;
-    return { sequence, offset: await step.run(job) };
-  } catch (error) {
-    const known = isQcow2Error(error);
-    const message = error instanceof Error ? error.message : String(error);
-    const stack = error instanceof Error ? error.stack : undefined;
-    const details = known ? error.details : {};
-    return { sequence, error: { code: known ? error.code : 'INTERNAL', message, details, stack } };
-  }
-}
-
-let queue: Promise<void> = Promise.resolve();
-port.on('message', (request: CompareRequest) => {
-  queue = queue.then(async () => port.postMessage(await answer(request)));
+void serve<CompareJob, ComparedJob>(new WorkShare(false, share), async () => {
+  const [first, second] = await openSource(files, createKernel());
+  const step = await CompareStep.prepare([first!, second!]);
+  return {
+    steps: compareJobs(first!, second!, limit),
+    run: async (job) => ({ offset: await step.run(job), end: job.end }),
+  };
 });

@@ -7,48 +7,49 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
 import { existingTarget } from '../node/existing-target.ts';
 import type { TargetFile } from '../node/target-file.ts';
+import { type DiskRange, Source } from '../operations/chunks.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
+import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { FileStorage } from '../storage/file.ts';
-import { threadedExecutor } from './convert-pool.ts';
+import { type ThreadOptions, threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
-
-/** How long events may have to wait while this thread converts. */
-const YIELD_MILLISECONDS = 50;
+import { withEvents } from './progress-events.ts';
 
 /** Guest bytes converted between two flushes in the background. */
 const FLUSH_BYTES = 128 * 2 ** 20;
 
 /** Converts image files to a new one. */
-export interface ConvertFileOptions extends InputFiles, OperationControl {
+export interface ConvertFileOptions extends InputFiles, OperationControl, ThreadOptions {
   target: string;
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
+  /** Copy this part of the disk only; what lies behind the disk's end does not count. */
+  range?: DiskRange | undefined;
+  /** Copy the persistent dirty bitmaps of the source, too; absent: they are left behind. */
+  bitmaps?: BitmapCopying | undefined;
   compress?: boolean;
   /** How hard deflate tries; zstd has one level. Default `default`. */
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
-  /**
-   * Worker threads, at most 16; 1 stays on the calling thread. Default: one per core where clusters are
-   * compressed or decompressed, else 1.
-   */
-  threads?: number;
   /** Write into the existing target. */
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
   targetIsZero?: boolean;
   /**
    * Wait until the target is on the disk before it gets its name; default true. Without it a power cut
-   * soon after may leave a target with holes.
+   * soon after may leave a new target with holes; one that replaces a file is waited for always.
    */
   durable?: boolean;
+  /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
+  kernel?: Kernel;
 }
 
 /**
  * Converts one image, or several one after the other, into a new file that appears under its name
- * when it is whole and durable. Memory depends on the threads, not on the images.
+ * when it is whole and, if not said otherwise, durable. Memory depends on the threads, not on the images.
  * @throws Qcow2Error of opening and reading the inputs and writing the target; ABORTED
  * @example
  * import { convertFile } from 'qcow2';
@@ -64,12 +65,12 @@ export interface ConvertFileOptions extends InputFiles, OperationControl {
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
   for (const { path: input } of options.inputs)
     if (sameFile(input, options.target)) throw isInput(options.target);
-  const kernel = createKernel();
+  const { kernel = createKernel() } = options;
   const images = await openSource(options, kernel);
   try {
     if (options.noCreate && options.targetFormat === 'raw')
       return await overwriteRaw(images, options, kernel);
-    const { create, copyBacking } = await targetOptions(options, totalSize(images));
+    const { create, copyBacking } = await targetOptions(options, sourceSize(images, options));
     requireNotInput(options, create.dataFile);
     await withTargets(
       options.target,
@@ -82,7 +83,7 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
           create,
           copyBacking,
         };
-        const executor = threadedExecutor(inputFiles(options), paths, options.threads);
+        const executor = threadedExecutor(inputFiles(options), paths, options);
         const target = { storage: image.storage, dataStorage: data?.storage };
         const control = controlOf(options, (data ?? image).storage);
         await convert(images, target, { ...settings, ...control, executor, kernel });
@@ -97,13 +98,13 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
 /** What the target is to be like, and whether what the source's backing files hold is copied too. */
 async function targetOptions(
   { target, noCreate, allowExternal, create = {} }: ConvertFileOptions,
-  sourceSize: number,
+  size: number,
 ): Promise<Required<Pick<ConvertOptions, 'create' | 'copyBacking'>>> {
   if (!noCreate) {
     await checkBacking({ ...create, path: target });
     return { create: { ...create }, copyBacking: false };
   }
-  const existing = await existingTarget(target, sourceSize, allowExternal);
+  const existing = await existingTarget(target, size, allowExternal);
   // The target's backing file is the source's only if the caller says so.
   const [given, found] = [create.backingFile, existing.backingFile].map((name) =>
     name === undefined ? undefined : path.resolve(path.dirname(target), name),
@@ -125,7 +126,7 @@ async function overwriteRaw(
   const storage = new FileStorage(options.target, { mode: 'r+', sync: true });
   try {
     await requireNotRead(images, storage);
-    const size = totalSize(images);
+    const size = sourceSize(images, options);
     if (storage.size < size) {
       const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
       throw new Qcow2Error('INVALID_ARGUMENT', text, { file: options.target });
@@ -138,7 +139,7 @@ async function overwriteRaw(
     delete settings.create;
     const place = { name: options.target, path: options.target };
     const paths = { target: place, data: place };
-    const executor = threadedExecutor(inputFiles(options), paths, options.threads);
+    const executor = threadedExecutor(inputFiles(options), paths, options);
     const control = controlOf(options, storage);
     await convert(images, storage, { ...settings, ...control, executor, kernel });
     if (options.durable !== false) await storage.flush();
@@ -147,31 +148,25 @@ async function overwriteRaw(
   }
 }
 
-function totalSize(images: readonly Image[]): number {
-  return images.reduce((sum, image) => sum + image.virtualSize, 0);
+function sourceSize(images: readonly Image[], { range }: ConvertFileOptions): number {
+  return new Source(images, range).size;
 }
 
-/**
- * Lets signals and timers in between chunks, which this thread converts with blocking calls, and has
- * the system write the target to the disk meanwhile.
- */
+/** Has the system write the target to the disk while the conversion goes on. */
 function controlOf(
   { signal, onProgress, durable }: ConvertFileOptions,
   target: FileStorage,
 ): OperationControl {
-  let last = performance.now();
+  const report = withEvents(onProgress);
   let flushed = 0;
   return {
     signal,
-    async onProgress(done, total) {
-      await onProgress?.(done, total);
+    onProgress(done, total) {
       if (durable !== false && done - flushed >= FLUSH_BYTES) {
         flushed = done;
         target.beginFlush();
       }
-      if (performance.now() - last < YIELD_MILLISECONDS) return;
-      await new Promise((resolve) => setImmediate(resolve));
-      last = performance.now();
+      return report(done, total);
     },
   };
 }

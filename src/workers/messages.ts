@@ -1,6 +1,7 @@
 import type { SnapshotQuery } from '../image/identify.ts';
 import type { ChunkRecord } from '../image/target.ts';
 import type { NamedFiles } from '../node/open-image.ts';
+import type { DiskRange } from '../operations/chunks.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
 
 /** Inputs as every thread opens them for itself. */
@@ -19,22 +20,37 @@ export interface TargetPath {
 }
 
 /** What a converting thread is started with. */
-export interface WorkerStart {
+export interface ConvertStart {
   files: InputFiles;
   target: TargetPath;
   data: TargetPath;
+  /** Of the disk, to be converted. */
+  range: DiskRange;
   step: ConvertStepOptions;
   /** On a SharedArrayBuffer. */
   allocatorState: Float64Array;
-  /** On a SharedArrayBuffer: sequence number of the chunk whose turn to allocate it is. */
-  turn: Int32Array;
+  /** Of the `WorkShare`. */
+  share: Int32Array<SharedArrayBuffer>;
 }
 
-/** To a thread: a chunk to convert, or (null) that there are no more. */
-export type WorkerRequest = { sequence: number; start: number } | null;
+/** A converted chunk. */
+export interface ConvertedChunk {
+  /** Guest offset in bytes. */
+  start: number;
+  record: ChunkRecord | null;
+}
 
-/** From a thread. Errors are sent as data, since classes do not cross. */
-export type WorkerReply =
-  | { ready: true }
-  | { start: number; record: ChunkRecord | null }
-  | { error: { code: string; message: string; details: object; stack?: string | undefined } };
+/** What a comparing thread is started with. */
+export interface CompareStart {
+  files: InputFiles;
+  /** Guest offset in bytes where comparing ends. */
+  limit: number;
+  share: Int32Array<SharedArrayBuffer>;
+}
+
+/** A compared job; offsets are guest offsets in bytes. */
+export interface ComparedJob {
+  /** Of the first difference, or -1. */
+  offset: number;
+  end: number;
+}

@@ -157,7 +157,8 @@ describe('qcow2 batch', () => {
   });
 
   it('on a signal stops, leaves no partial file, and reports every image', async () => {
-    const args = ['--log=json', '-j', '1', '-c', '-O', 'qcow2', '-d', out, 'long.img', 'a.qcow2'];
+    const slow = ['-c', '-O', 'qcow2', '-o', 'compression_level=best'];
+    const args = ['--log=json', '-j', '1', ...slow, '-d', out, 'long.img', 'a.qcow2'];
     const child = startNode([main, 'batch', ...args], dir);
     const end = ended(child);
     child.stdout?.on('data', (text: string) => {

@@ -86,6 +86,7 @@ describe('convert', () => {
       '-O qcow2 -B nothere -F qcow2 top new',
       '-O qcow2 -o cluster_size=3000 top new',
       '-f raw -l before kept new',
+      '-O raw -o preallocation=metadata base new',
     ].map((line) => line.split(' ')),
   )('refuses %s %s %s %s %s %s and leaves nothing behind', async (...args) => {
     const before = readdirSync(dir);

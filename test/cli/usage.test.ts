@@ -85,7 +85,7 @@ describe('errors of use', () => {
     [['convert', '-m', '0', 'a', 'b'], "invalid number of workers '0': 1 to 16 are possible"],
     [['convert', '-S', '100', 'a', 'b'], /^invalid sparse size '100'/],
     [['convert', '-S', '-1', 'a', 'b'], /^invalid sparse size '-1'/],
-    [['convert', '-t', 'fast', 'a', 'b'], /^-t must be writeback or none or /],
+    [['convert', '-t', 'fast', 'a', 'b'], /^-t must be unsafe or writeback or none or /],
     [['convert', '-r', 'x', 'a', 'b'], /^invalid rate limit 'x'/],
     [['convert', '--target-is-zero', 'a', 'b'], /^--target-is-zero needs -n/],
     [['convert', '-n', '-o', 'size=1', 'a', 'b'], /^-o has no effect with -n/],

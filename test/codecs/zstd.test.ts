@@ -1,11 +1,8 @@
 import { createHash } from 'node:crypto';
-import * as library from '@bokuweb/zstd-wasm';
 import fc from 'fast-check';
-import { beforeAll, describe, expect, it, vi } from 'vitest';
-import { hostZlib } from '../../src/codecs/host-zlib.ts';
+import { describe, expect, it } from 'vitest';
 import { loadCodec } from '../../src/codecs/load.ts';
 import { ZstdCodec } from '../../src/codecs/zstd.ts';
-import { loadZstdCompressor, type ZstdCompressor } from '../../src/codecs/zstd-compressor.ts';
 import { createKernel, type KernelBackend } from '../../src/kernel/kernel.ts';
 import { makeContent } from '../support/data.ts';
 import { bytes, CHECKSUM_FRAMES, header, le, rle, sizedHeader, windowHeader } from './frames.ts';
@@ -16,22 +13,9 @@ const fromHex = (text: string) => new Uint8Array(Buffer.from(text, 'hex'));
 const badData = (reason = '') =>
   expect.objectContaining({ code: 'BAD_DATA', message: expect.stringContaining(reason) });
 
-/** The library everywhere, and node:zlib too on hosts that have zstd in it. */
-const compressors: [string, () => Promise<ZstdCompressor>][] = [
-  ['library', () => loadZstdCompressor(undefined, async () => library)],
-];
-if (hostZlib()?.zstdCompressSync) {
-  compressors.push([
-    'node:zlib',
-    () => loadZstdCompressor(hostZlib(), () => Promise.reject(new Error('not to be used'))),
-  ]);
-}
-
-describe.each(compressors)('zstd compressed by %s', (_, load) => {
-  let codec: ZstdCodec;
-  beforeAll(async () => {
-    codec = new ZstdCodec(createKernel(), await load());
-  });
+describe.each<KernelBackend>(['wasm-simd', 'wasm', 'js'])('zstd compressed by %s', (backend) => {
+  const kernel = createKernel({ backend });
+  const codec = new ZstdCodec(kernel, { compress: true });
 
   const decode = (stream: Uint8Array, length: number): Uint8Array => {
     const output = new Uint8Array(length).fill(0xee);
@@ -87,6 +71,25 @@ describe.each(compressors)('zstd compressed by %s', (_, load) => {
     expect(room.subarray(0, 1024).every((byte) => byte === 0x55)).toBe(true);
   });
 
+  it('compresses the same in kernel memory, and takes its memory at once', () => {
+    const plain = makeContent('text', 65536);
+    const stream = encode(plain);
+    const input = kernel.arena.allocate(65536);
+    const output = kernel.arena.allocate(131072);
+    const size = kernel.arena.u8.length;
+    input.bytes.set(plain);
+    output.bytes.fill(0x55);
+    const room = output.bytes.subarray(100, 100 + stream.length);
+    expect(codec.compress(input.bytes, room)).toBe(stream.length);
+    expect(sameBytes(room, stream)).toBe(true);
+    expect(output.bytes[99]).toBe(0x55);
+    expect(output.bytes.subarray(100 + stream.length).every((byte) => byte === 0x55)).toBe(true);
+    // From either side alone.
+    expect(codec.compress(plain, room)).toBe(stream.length);
+    expect(codec.compress(input.bytes, new Uint8Array(65535))).toBe(stream.length);
+    expect(kernel.arena.u8.length).toBe(size);
+  });
+
   it('does not leak over many good and bad calls', () => {
     const plain = makeContent('text', 4096);
     const stream = encode(plain);
@@ -107,7 +110,7 @@ describe.each(compressors)('zstd compressed by %s', (_, load) => {
 
 describe.each<KernelBackend>(['wasm-simd', 'wasm', 'js'])('decoding with %s', (backend) => {
   const kernel = createKernel({ backend });
-  const codec = new ZstdCodec(kernel, undefined);
+  const codec = new ZstdCodec(kernel);
   const decode = (stream: Uint8Array, length: number): Uint8Array => {
     const output = new Uint8Array(length).fill(0xee);
     codec.decompress(stream, output);
@@ -193,33 +196,22 @@ describe.each<KernelBackend>(['wasm-simd', 'wasm', 'js'])('decoding with %s', (b
   });
 });
 
-describe('a codec for decoding', () => {
-  it('does not load what compresses', async () => {
-    const loaded = vi.fn(() => library);
-    vi.doMock('@bokuweb/zstd-wasm', loaded);
-    const codec = await loadCodec(1, createKernel());
-    const output = new Uint8Array(512);
-    codec.decompress(bytes(sizedHeader(512), rle(7, 512)), output);
-    expect(output[511]).toBe(7);
-    vi.doUnmock('@bokuweb/zstd-wasm');
-    expect(loaded).not.toHaveBeenCalled();
-  });
-
-  it('refuses to compress, and says what it takes', async () => {
-    const codec = await loadCodec(1, createKernel());
-    expect(() => codec.compress(new Uint8Array(512), new Uint8Array(512))).toThrow(
-      expect.objectContaining({
-        code: 'UNSUPPORTED',
-        message: expect.stringMatching(/Node 22\.15 .*npm install @bokuweb\/zstd-wasm/),
-      }),
-    );
-  });
-
-  it('codecs of one kernel share their memory for decoding', async () => {
+describe('codecs of one kernel', () => {
+  it('share their memory', async () => {
     const kernel = createKernel();
-    await loadCodec(1, kernel);
+    await loadCodec(1, kernel, { compress: true });
     const size = kernel.arena.u8.length;
-    for (let i = 0; i < 50; i++) await loadCodec(1, kernel);
+    for (let i = 0; i < 50; i++) await loadCodec(1, kernel, { compress: true });
     expect(kernel.arena.u8.length).toBe(size);
+  });
+
+  it('compress without being told beforehand', async () => {
+    const codec = await loadCodec(1, createKernel());
+    const plain = makeContent('text', 4096);
+    const stream = new Uint8Array(4096);
+    const length = codec.compress(plain, stream);
+    expect(length).toBeGreaterThan(0);
+    codec.decompress(stream.slice(0, length), stream);
+    expect(stream).toEqual(plain);
   });
 });

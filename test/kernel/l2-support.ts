@@ -1,3 +1,4 @@
+import { RUN_BYTES, RUN_KIND_BITS } from '../../src/kernel/abi.ts';
 import type { Region } from '../../src/kernel/arena.ts';
 import type { TestKernel } from './backends.ts';
 
@@ -18,6 +19,8 @@ export interface DecodeOptions {
   capacity?: number;
 }
 
+const UNTOUCHED = new Uint8Array(4096 * RUN_BYTES).fill(0xee);
+
 /** Calls one of the two decoders on tables given as words. */
 export class L2Decoder {
   readonly #kernel: TestKernel;
@@ -27,7 +30,7 @@ export class L2Decoder {
   constructor(kernel: TestKernel) {
     this.#kernel = kernel;
     this.#table = kernel.arena.allocate(65536);
-    this.#out = kernel.arena.allocate(4096 * 24);
+    this.#out = kernel.arena.allocate(UNTOUCHED.length);
   }
 
   #load(words: readonly bigint[]): void {
@@ -41,20 +44,23 @@ export class L2Decoder {
     const { bytes, ptr } = this.#out;
     const view = new DataView(bytes.buffer, ptr);
     const runs: Run[] = [];
-    for (let at = 0; at < count * 24; at += 24) {
-      const word = (i: number): number => view.getUint32(at + i * 4, true);
-      runs.push([word(0), word(1), word(2), word(3), view.getFloat64(at + 16, true)]);
+    for (let at = 0; at < count * RUN_BYTES; at += RUN_BYTES) {
+      const [meta, first] = [view.getUint32(at, true), view.getUint32(at + 4, true)];
+      const units = view.getUint32(at + RUN_BYTES + 4, true) - first;
+      const [kind, aux] = [meta % 2 ** RUN_KIND_BITS, meta >>> RUN_KIND_BITS];
+      runs.push([kind, first, units, aux, view.getFloat64(at + 8, true)]);
     }
     if (count > capacity) throw new Error('more records than capacity');
-    if (bytes.subarray(capacity * 24).some((byte) => byte !== 0xee)) {
-      throw new Error('records were written behind the capacity');
+    const behind = (capacity + 1) * RUN_BYTES;
+    if (Buffer.compare(bytes.subarray(behind), UNTOUCHED.subarray(behind)) !== 0) {
+      throw new Error('records were written behind the room for them');
     }
     return runs;
   }
 
   #call(words: readonly bigint[], wordsPerEntry: number, options: DecodeOptions): Run[] {
     this.#load(words);
-    this.#out.bytes.fill(0xee);
+    this.#out.bytes.set(UNTOUCHED);
     const { first = 0, capacity = 4000, clusterBits = 16 } = options;
     const { l2_decode, l2_decode_extended } = this.#kernel.exports;
     const decode = wordsPerEntry === 1 ? l2_decode : l2_decode_extended;

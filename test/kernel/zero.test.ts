@@ -9,7 +9,9 @@ describe.each(allBackends())('zero detection of $name', ({ kernel }) => {
   const bitmap = kernel.arena.allocate(BYTES);
 
   test('zero_range sees each byte of the range and none outside', () => {
-    for (const length of [0, 1, 7, 8, 9, 15, 16, 31, 32, 33, 127, 128, 129, 300]) {
+    for (const length of [
+      0, 1, 7, 8, 9, 15, 16, 31, 32, 33, 127, 128, 129, 300, 511, 512, 513, 650, 1100,
+    ]) {
       for (const start of [1, 8, 16, 23]) {
         region.bytes.fill(0);
         region.bytes[start - 1] = 1;

@@ -40,7 +40,8 @@ function makeBases(): Base[] {
 
 /** One to four changes; a third of them in the headers, where they do most. */
 function mutate(stream: Uint8Array): Uint8Array {
-  const result = stream.slice();
+  // A copy; `slice` of a Buffer is none.
+  const result = Uint8Array.from(stream);
   for (let changes = 1 + random(4); changes > 0; changes--) {
     const at = random(random(3) === 0 ? Math.min(40, result.length) : result.length);
     result[at] = random(2) === 0 ? random(256) : result[at]! ^ (1 << random(8));

@@ -52,6 +52,7 @@ describe('createRaw', () => {
     expect(storage.size).toBe(1024);
     for (const size of [-1, Number.NaN, 2 ** 53])
       await expect(createRaw(storage, size)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(createRaw(storage, 1024, 'metadata')).rejects.toThrow('Unsupported preallocation');
   });
 });
 

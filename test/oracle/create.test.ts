@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { firstDifference } from '../support/digest.ts';
@@ -73,6 +73,10 @@ const CREATED: readonly string[] = [
   '-b ragged.raw -F raw out.qcow2',
   '-b base.raw -F raw -o extended_l2=on,refcount_bits=64 out.qcow2',
   '-b base.raw -F raw -o preallocation=metadata,extended_l2=on out.qcow2 1M',
+  '-b base.raw -F raw -o preallocation=falloc,extended_l2=on out.qcow2 1M',
+  '-b base.raw -F raw -o preallocation=full,extended_l2=on,cluster_size=16k out.qcow2 9M',
+  '-b base.raw -F raw -o preallocation=full,extended_l2=on,data_file=out.data out.qcow2 1M',
+  '-o preallocation=full,extended_l2=on out.qcow2 1M',
   '-b base.raw -F raw -o data_file=out.data out.qcow2',
   '-o backing_file=base.raw,backing_fmt=raw out.qcow2',
   '-u -b not-there.qcow2 -F qcow2 out.qcow2 1M',
@@ -113,7 +117,10 @@ const REFUSED: readonly string[] = [
   '-b not-there.raw -F raw out.qcow2',
   '-b base.raw -F raw -o data_file=out.data,data_file_raw=on out.qcow2',
   '-b base.raw -F no_such_format out.qcow2',
+  '-o preallocation=metadata -b base.raw -F raw out.qcow2',
+  '-o preallocation=falloc -b base.raw -F raw out.qcow2',
   '-o preallocation=full -b base.raw -F raw out.qcow2',
+  '-o preallocation=full,data_file=out.data -b base.raw -F raw out.qcow2',
 ];
 
 function createArgs(line: string): string[] {
@@ -132,6 +139,8 @@ describe.concurrent('create makes the file qemu-img makes', () => {
           if (file.startsWith('out.')) renameSync(join(dir, file), join(theirs, file));
         }
         await succeed(createArgs(line), dir);
+        if (line.startsWith('-b base.raw'))
+          linkSync(join(dir, 'base.raw'), join(theirs, 'base.raw'));
         if (OWN_LAYOUT.test(line)) await expectSameImage(line, dir);
         else
           for (const file of readdirSync(theirs)) {
@@ -150,6 +159,7 @@ async function expectSameImage(line: string, dir: string): Promise<void> {
     const json = async (verb: string) =>
       JSON.parse((await qemuImg([verb, '--output=json', file], dir)).stdout);
     const { 'actual-size': allocated, filename: _, ...info } = await json('info');
+    delete info['full-backing-filename'];
     const map: { length: number; data: boolean }[] = await json('map');
     const mapped = map.filter((entry) => entry.data).reduce((sum, entry) => sum + entry.length, 0);
     return { allocated, same: { info, mapped } };

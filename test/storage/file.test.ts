@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FileStorage } from '../../src/storage/file.ts';
+import { MemoryStorage } from '../../src/storage/memory.ts';
 import { makeContent } from '../support/data.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
@@ -123,5 +124,51 @@ describe('FileStorage', () => {
     storage.read(0, into);
     expect([...into]).toEqual([1, 2, 3]);
     storage.close();
+  });
+});
+
+/** Whether the file system shares blocks, by what cp says. */
+function sharesBlocks(): boolean {
+  fs.writeFileSync(at('probe'), makeContent('random', 65536));
+  try {
+    execFileSync('cp', ['--reflink=always', at('probe'), at('probe-2')], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+describe('copyRange', () => {
+  const content = makeContent('random', 3 * 65536 + 1000);
+  const files = (): [FileStorage, FileStorage] => {
+    fs.writeFileSync(at('from'), content);
+    fs.writeFileSync(at('to'), new Uint8Array(65536).fill(7));
+    return [new FileStorage(at('from')), new FileStorage(at('to'), { mode: 'r+' })];
+  };
+
+  it('shares a range where the file system can, and else changes nothing', () => {
+    const [from, to] = files();
+    const expected = Buffer.alloc(65536 + content.length, 7);
+    expected.set(content, 65536);
+    const worked = to.copyRange(from, 0, content.length, 65536);
+    expect(worked).toBe(sharesBlocks());
+    expect(to.size).toBe(worked ? expected.length : 65536);
+    from.close();
+    to.close();
+    expect(fs.readFileSync(at('to')).equals(expected.subarray(0, to.size))).toBe(true);
+    expect(fs.readFileSync(at('from')).equals(content)).toBe(true);
+  });
+
+  it('answers no to what it cannot share', () => {
+    const [from, to] = files();
+    expect(to.copyRange(from, 0, content.length + 1, 0)).toBe(false);
+    expect(to.copyRange(from, 1, 10, 3)).toBe(false);
+    expect(to.copyRange(from, 0, 0, 0)).toBe(false);
+    expect(to.copyRange(new MemoryStorage(content), 0, 65536, 0)).toBe(false);
+    const readOnly = new FileStorage(at('to'));
+    expect(readOnly.copyRange(from, 0, 65536, 0)).toBe(false);
+    expect(fs.readFileSync(at('to')).equals(Buffer.alloc(65536, 7))).toBe(true);
+    for (const storage of [from, to, readOnly]) storage.close();
+    expect(() => to.copyRange(from, 0, 65536, 0)).toThrow('closed');
   });
 });

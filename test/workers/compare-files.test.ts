@@ -18,7 +18,7 @@ let dir: string;
 let content: Uint8Array;
 
 beforeAll(async () => {
-  ({ compareFiles } = await import(/* @vite-ignore */ join(DIST, 'workers/compare-files.js')));
+  ({ compareFiles } = await import(/* @vite-ignore */ join(DIST, 'node.js')));
   dir = makeTempDir('compare-files');
   content = makeContent('text', SIZE);
   fs.writeFileSync(join(dir, 'text'), content);

@@ -20,7 +20,7 @@ let dir: string;
 const at = (name: string): string => join(dir, name);
 
 beforeAll(async () => {
-  ({ convertFile } = await import(/* @vite-ignore */ join(DIST, 'workers/convert-file.js')));
+  ({ convertFile } = await import(/* @vite-ignore */ join(DIST, 'node.js')));
   sources = makeTempDir('sources');
   fs.writeFileSync(join(sources, 'text.raw'), makeContent('text', 23 * MIB + 4608));
   const input = { path: join(sources, 'text.raw'), format: 'raw' as const };
@@ -63,6 +63,20 @@ describe('convertFile on several threads', () => {
     expect(firstDifference(at('out-1'), at('out-3'))).toBe(-1);
     expect(firstDifference(at('out-1'), at('out-16'))).toBe(-1);
     await runOk('qemu-img', ['check', '-q', 'out-1'], dir);
+  });
+
+  it('copies a range that begins and ends anywhere', async () => {
+    const whole = fs.readFileSync(join(sources, 'text.raw'));
+    const range = { offset: 70_001, length: 22 * MIB + 3 };
+    const options = { inputs: [text()], target: at('out'), targetFormat: 'raw' as const, range };
+    for (const threads of [1, 3]) {
+      await convertFile({ ...options, threads });
+      const found = fs.readFileSync(at('out'));
+      expect(found.length).toBe(Math.ceil(range.length / 512) * 512);
+      const wanted = whole.subarray(range.offset, range.offset + range.length);
+      expect(found.subarray(0, range.length).equals(wanted)).toBe(true);
+      expect(found.subarray(range.length).every((byte) => byte === 0)).toBe(true);
+    }
   });
 
   for (const targetFormat of ['raw', 'qcow2'] as const)

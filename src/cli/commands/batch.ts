@@ -5,6 +5,7 @@ import { BatchProgress } from '../../batch/progress-state.ts';
 import { Qcow2Error } from '../../errors.ts';
 import { type Arguments, asksForOptionList } from '../arguments.ts';
 import { BarLog, type BatchLog, JsonLog, LineLog } from '../batch-log.ts';
+import { CACHE_MODES } from '../cache-modes.ts';
 import { inputOptions, knownFormat } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { CreateOptionValues, createOptionsHelp } from '../create-options.ts';
@@ -19,6 +20,7 @@ export async function run(args: Arguments<'batch'>, context: Context): Promise<n
   const style = args.choice('log', ['human', 'json']);
   if (style === 'json' && args.has('quiet')) throw invalid('-q and --log=json exclude each other');
   const concurrency = imagesAtATime(args.value('jobs'));
+  const durable = args.choice('cache', CACHE_MODES) !== 'unsafe';
   const jobs = readJobs(args);
   const signal = context.interruptible();
   const log = style === 'json' ? new JsonLog(context) : humanLog(context, args.has('quiet'));
@@ -32,7 +34,7 @@ export async function run(args: Arguments<'batch'>, context: Context): Promise<n
       progress.update(event, performance.now());
       log.event(event);
     };
-    const summary = await runBatch(jobs, { concurrency, signal, onEvent });
+    const summary = await runBatch(jobs, { concurrency, durable, signal, onEvent });
     log.close();
     log.end(summary);
     return summary.failed > 0 ? 1 : 0;

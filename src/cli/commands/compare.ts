@@ -25,6 +25,7 @@ export async function run(args: Arguments<'compare'>, context: Context): Promise
     const result = await compareFiles({
       ...comparison(args),
       strict: args.has('strict'),
+      blocking: true,
       signal: context.interruptible(),
       onOpen: () => {
         isOpen = true;

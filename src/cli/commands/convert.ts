@@ -1,4 +1,5 @@
-import { Qcow2Error } from '../../errors.ts';
+import { printable, Qcow2Error } from '../../errors.ts';
+import type { BitmapCopying } from '../../operations/copy-bitmaps.ts';
 import { convertFile } from '../../workers/convert-file.ts';
 import { type Arguments, asksForOptionList } from '../arguments.ts';
 import { CACHE_MODES } from '../cache-modes.ts';
@@ -20,7 +21,7 @@ export async function run(args: Arguments<'convert'>, context: Context): Promise
     return 0;
   }
   requireConsistent(args);
-  const options = convertOptions(args, format);
+  const options = { ...convertOptions(args, format), bitmaps: bitmapOptions(args, context) };
   const shown = args.has('progress') && !args.has('quiet');
   const progress = new Progress(shown ? context.write : undefined);
   const stopReporting = context.onProgressRequest(() => context.writeError(`${progress.line()}\n`));
@@ -53,6 +54,7 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     target: args.operands.at(-1) ?? '',
     targetFormat: format,
     create,
+    blocking: true,
     durable: args.choice('cache', CACHE_MODES) !== 'unsafe',
     compress: args.has('compress'),
     ...values.compressionLevel(),
@@ -82,6 +84,16 @@ function targetOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw'): Cre
   return values;
 }
 
+/** `--bitmaps` */
+function bitmapOptions(args: Arguments<'convert'>, context: Context): BitmapCopying | undefined {
+  if (!args.has('bitmaps')) return undefined;
+  const onSkipped = (name: string): void => {
+    const text = printable(`Skipping inconsistent bitmap '${name}'`);
+    context.writeError(`qcow2: warning: ${text}\n`);
+  };
+  return { skipBroken: args.has('skip-broken-bitmaps'), onSkipped };
+}
+
 /** Options that exclude or need each other, and those that are checked and have no effect here. */
 function requireConsistent(args: Arguments<'convert'>): void {
   args.choice('source-cache', CACHE_MODES);
@@ -93,6 +105,10 @@ function requireConsistent(args: Arguments<'convert'>): void {
     throw invalid('-c needs -O qcow2: raw images cannot be compressed');
   if (args.has('snapshot') && args.operands.length > 2)
     throw invalid('-l needs a single input: it names a snapshot of it');
+  if (args.has('skip-broken-bitmaps') && !args.has('bitmaps'))
+    throw invalid('Use of --skip-broken-bitmaps requires --bitmaps');
+  if (args.has('bitmaps') && args.operands.length > 2)
+    throw invalid('Copying bitmaps only possible with single source');
   if (args.has('options') && args.has('no-create'))
     throw invalid('-o has no effect with -n: the target is not created');
   if (args.has('copy-offload') && args.has('sparse-size'))

@@ -29,6 +29,7 @@ export async function run(args: Arguments<'create'>, context: Context): Promise<
     path,
     format,
     unsafe: args.has('unsafe'),
+    signal: context.interruptible(),
   });
   if (!values.has('size')) values.set('size', created);
   if (!args.has('quiet')) context.write(`${printable(values.formattingLine(path))}\n`);

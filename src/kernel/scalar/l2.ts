@@ -104,12 +104,13 @@ export function decodeL2(
 ): number {
   const cluster = 2 ** rules.clusterBits;
   const runs = new RunWriter(memory, out, capacity, cluster);
-  for (let i = 0; i < count; i++) {
+  let i = 0;
+  for (; i < count; i++) {
     const high = memory.view.getUint32(table + (first + i) * 8);
     const low = memory.view.getUint32(table + (first + i) * 8 + 4);
     if (!appendEntry(runs, high, low, first + i, guestBase + i * cluster, rules)) break;
   }
-  return runs.count;
+  return runs.finish(first + i);
 }
 
 /** Classifies in the order of format section 7. */

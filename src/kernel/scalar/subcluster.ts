@@ -35,7 +35,8 @@ export function decodeExtendedL2(
 ): number {
   const cluster = 2 ** rules.clusterBits;
   const runs = new RunWriter(memory, out, capacity, cluster / SUBCLUSTERS);
-  for (let i = 0; i < count && runs.free >= SUBCLUSTERS; i++) {
+  let i = 0;
+  for (; i < count && runs.free >= SUBCLUSTERS; i++) {
     const at = table + (first + i) * 16;
     const high = memory.view.getUint32(at);
     const low = memory.view.getUint32(at + 4);
@@ -48,7 +49,7 @@ export function decodeExtendedL2(
       appendCluster(runs, high, low, alloc, zero, unit, guestBase + i * cluster, rules);
     }
   }
-  return runs.count;
+  return runs.finish((first + i) * SUBCLUSTERS);
 }
 
 /** Appends the subclusters of an entry that is not compressed (format section 9). */

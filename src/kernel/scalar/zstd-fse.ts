@@ -33,7 +33,8 @@ export class FseTable {
   }
 }
 
-function spread(counts: readonly number[], size: number): Uint8Array {
+/** The symbol of each state (RFC 8878, 4.1.1). */
+export function spread(counts: readonly number[], size: number): Uint8Array {
   const symbols = new Uint8Array(size);
   let high = size;
   counts.forEach((count, symbol) => {

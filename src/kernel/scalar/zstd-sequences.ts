@@ -10,10 +10,13 @@ export interface Sequence {
 }
 
 /** One of the three kinds of codes (RFC 8878, 3.1.1.3.2.1). */
-interface Kind {
+export interface Kind {
   /** Base and extra bits of each code. */
   readonly codes: readonly (readonly [base: number, bits: number])[];
   readonly maxLog: number;
+  /** The predefined distribution in `1 << log`, and its table. */
+  readonly shares: readonly number[];
+  readonly log: number;
   readonly predefined: FseTable;
 }
 
@@ -32,24 +35,39 @@ function runs(...pairs: readonly (readonly [value: number, times: number])[]): n
   return pairs.flatMap(([value, times]) => new Array<number>(times).fill(value));
 }
 
-const LITERAL_LENGTHS: Kind = {
-  codes: lengthCodes(16, 0, [1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
-  maxLog: 9,
-  predefined: new FseTable(
-    runs([4, 1], [3, 1], [2, 11], [1, 3], [2, 9], [3, 1], [2, 1], [1, 5], [-1, 4]),
-    6,
-  ),
-};
-const MATCH_LENGTHS: Kind = {
-  codes: lengthCodes(32, 3, [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
-  maxLog: 9,
-  predefined: new FseTable(runs([1, 1], [4, 1], [3, 1], [2, 6], [1, 37], [-1, 7]), 6),
-};
-const OFFSETS: Kind = {
-  codes: Array.from({ length: 32 }, (_, code) => [2 ** code, code] as const),
-  maxLog: 8,
-  predefined: new FseTable(runs([1, 6], [2, 3], [1, 15], [-1, 5]), 5),
-};
+function kind(codes: Kind['codes'], maxLog: number, shares: readonly number[], log: number): Kind {
+  let table: FseTable | undefined;
+  return {
+    codes,
+    maxLog,
+    shares,
+    log,
+    // Made when it is needed: most who load this decode no zstd.
+    get predefined() {
+      table ??= new FseTable(shares, log);
+      return table;
+    },
+  };
+}
+
+export const LITERAL_LENGTHS = kind(
+  lengthCodes(16, 0, [1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+  9,
+  runs([4, 1], [3, 1], [2, 11], [1, 3], [2, 9], [3, 1], [2, 1], [1, 5], [-1, 4]),
+  6,
+);
+export const MATCH_LENGTHS = kind(
+  lengthCodes(32, 3, [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+  9,
+  runs([1, 1], [4, 1], [3, 1], [2, 6], [1, 37], [-1, 7]),
+  6,
+);
+export const OFFSETS = kind(
+  Array.from({ length: 32 }, (_, code) => [2 ** code, code] as const),
+  8,
+  runs([1, 6], [2, 3], [1, 15], [-1, 5]),
+  5,
+);
 
 /** The sequences sections of the blocks of a frame, which share tables (RFC 8878, 3.1.1.3.2). */
 export class SequenceReader {

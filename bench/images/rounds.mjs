@@ -1,0 +1,86 @@
+// One row: its contenders in turn, round after round.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { folder } from '../data.mjs';
+import { goalOf } from '../goals.mjs';
+import { pairedRatio, spread } from '../statistics.mjs';
+import { isDisturbed } from './accounting.mjs';
+
+/** Memory written to before each round: a host that took free pages back makes the first writer pay. */
+const TOUCHED_GIB = 3;
+/** Rounds of a row that are made again because others used the machine. */
+const MAX_REPEATED = 3;
+/** Ours, in each row. */
+const PEAK_BYTES = 200 * 2 ** 20;
+
+/**
+ * @param {import('./cases.mjs').Case} item
+ * @param {import('./contenders.mjs').Contender[]} contenders
+ * @param {number} rounds
+ */
+export async function measureRow(item, contenders, rounds) {
+  warm(item.inputs);
+  const made = [];
+  let repeated = 0;
+  for (let turn = 0; made.length < rounds; turn++) {
+    if (item.writes) touchMemory();
+    const round = await oneRound(item, contenders, turn);
+    const isNoisy = Object.values(round).some(isDisturbed);
+    if (isNoisy && repeated < MAX_REPEATED) repeated++;
+    else made.push({ ...round, isNoisy });
+  }
+  clean();
+  for (const { close } of contenders) await close?.();
+  const noisy = made.filter(({ isNoisy }) => isNoisy).length;
+  return { name: item.name, rounds, repeated, noisy, ...summary(item, contenders, made) };
+}
+
+/** Each contender once, a different one first in each round. */
+async function oneRound({ output }, contenders, turn) {
+  const runs = {};
+  for (let i = 0; i < contenders.length; i++) {
+    const { key, run } = contenders[(turn + i) % contenders.length];
+    clean();
+    runs[key] = await run();
+    if (output) runs[key].bytes = statSync(join(folder, output)).size;
+  }
+  return runs;
+}
+
+function summary({ goals = {}, sizeGoal }, contenders, made) {
+  const valuesOf = (key, field) => made.map((round) => round[key][field]);
+  const median = (key, field) => spread(valuesOf(key, field)).median;
+  const result = { seconds: {}, cpuSeconds: {}, ratios: {}, goals: [] };
+  const sizes = {};
+  for (const { key } of contenders) {
+    result.seconds[key] = spread(valuesOf(key, 'seconds'));
+    result.cpuSeconds[key] = { user: median(key, 'user'), system: median(key, 'system') };
+    if (sizeGoal && key !== 'a C loop') sizes[key] = median(key, 'bytes');
+    if (key === 'ours') continue;
+    const ratio = pairedRatio(valuesOf('ours', 'seconds'), valuesOf(key, 'seconds'));
+    result.ratios[key] = ratio;
+    if (goals[key]) result.goals.push(goalOf('time', key, ratio.median, goals[key]));
+    if (sizeGoal) result.goals.push(goalOf('size', key, sizes.ours / sizes[key], sizeGoal));
+  }
+  const peakBytes = Math.max(...valuesOf('ours', 'peakBytes'));
+  result.goals.push(goalOf('peak', undefined, peakBytes, PEAK_BYTES));
+  return { ...result, ...(sizeGoal && { sizes }), peakBytes };
+}
+
+/** Reads files into the page cache, so that no round that is not counted is needed for it. */
+function warm(inputs) {
+  spawnSync('sh', ['-c', `cat ${inputs} >/dev/null`], { cwd: folder });
+}
+
+function clean() {
+  for (const name of ['out.raw', 'out.qcow2', 'out.data', 'out'])
+    rmSync(join(folder, name), { recursive: true, force: true });
+  mkdirSync(join(folder, 'out'));
+}
+
+/** In a process that ends at once: its pages are then free, and the host has them ready. */
+function touchMemory() {
+  const code = `for (let i = 0; i < ${TOUCHED_GIB}; i++) globalThis['b' + i] = Buffer.alloc(2 ** 30, 1)`;
+  spawnSync(process.execPath, ['-e', code]);
+}

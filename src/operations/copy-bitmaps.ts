@@ -1,0 +1,285 @@
+import { Qcow2Error } from '../errors.ts';
+import {
+  BITMAP_AUTO,
+  BITMAP_IN_USE,
+  BITMAP_TYPE_DIRTY,
+  type BitmapDirectoryEntry,
+  type BitmapsPointer,
+  bitmapEntryBytes,
+  encodeBitmapDirectory,
+} from '../format/bitmap-directory.ts';
+import {
+  bitmapBits,
+  bitmapTableNeeded,
+  decodeBitmapTableEntry,
+  validateBitmapTableSize,
+} from '../format/bitmap-table.ts';
+import { clustersFor, type Geometry, requireInFile } from '../format/geometry.ts';
+import { AppendAllocator } from '../image/append-allocator.ts';
+import type { Image } from '../image/image.ts';
+import type { NewImageFile } from '../image/new-image-file.ts';
+import type { Storage } from '../storage/storage.ts';
+
+/** What to do with the persistent dirty bitmaps of the source. */
+export interface BitmapCopying {
+  /** Leave out bitmaps that were not closed properly, instead of refusing the conversion. */
+  skipBroken?: boolean;
+  /** Told the name of each bitmap that is left out. */
+  onSkipped?: (name: string) => void;
+}
+
+/** Bitmaps that go into a new image, and the clusters they take there at most. */
+export interface BitmapsToCopy {
+  readonly image: Image;
+  readonly entries: readonly BitmapDirectoryEntry[];
+  /** Bytes of the new directory. */
+  readonly directoryBytes: number;
+  /** Clusters of the new tables, in directory order, and of the directory. */
+  readonly tableClusters: readonly number[];
+  readonly directoryClusters: number;
+  readonly dataClusters: number;
+}
+
+/**
+ * Picks what to copy, before anything is written.
+ * @param diskSize of the new image, in bytes
+ * @throws Qcow2Error UNSUPPORTED: one of the images cannot have bitmaps; INVALID_ARGUMENT: several
+ *   sources, or disks of different sizes; REFUSED: a bitmap cannot be trusted; those of reading them
+ */
+export async function bitmapsToCopy(
+  images: readonly Image[],
+  diskSize: number,
+  geometry: Geometry,
+  { skipBroken, onSkipped }: BitmapCopying,
+): Promise<BitmapsToCopy> {
+  const image = soleSource(images);
+  const { virtualSize } = image.metadata!;
+  const entries: BitmapDirectoryEntry[] = [];
+  const all = await image.bitmaps();
+  // From the last to the first, as qemu-img tells them.
+  for (const entry of all.toReversed()) {
+    if (isConsistent(entry)) entries.unshift(entry);
+    else if (skipBroken) onSkipped?.(entry.name.text);
+    else throw inconsistent(entry.name.text);
+  }
+  if (entries.length > 0 && virtualSize !== diskSize) {
+    const text = `bitmaps of a disk of ${virtualSize} bytes cannot be copied to one of ${diskSize} bytes`;
+    throw new Qcow2Error('INVALID_ARGUMENT', text, { structure: 'bitmap directory' });
+  }
+  await requireOwnClusters(image, entries);
+  const { clusterSize } = geometry;
+  const needed = entries.map((e) => bitmapTableNeeded(diskSize, e.granularityBits, geometry));
+  const directory = entries.map((entry) => bitmapEntryBytes(newEntry(entry, 0, 0)));
+  const directoryBytes = directory.reduce((sum, bytes) => sum + bytes, 0);
+  return {
+    image,
+    entries,
+    directoryBytes,
+    tableClusters: needed.map((table) => Math.ceil((table * 8) / clusterSize)),
+    directoryClusters: Math.ceil(directoryBytes / clusterSize),
+    dataClusters: needed.reduce((sum, table) => sum + table, 0),
+  };
+}
+
+function soleSource(images: readonly Image[]): Image {
+  const [image] = images;
+  if (image === undefined || images.length > 1)
+    throw new Qcow2Error('INVALID_ARGUMENT', 'Copying bitmaps only possible with single source');
+  if (image.metadata === undefined || image.metadata.header.version < 3)
+    throw new Qcow2Error('UNSUPPORTED', 'Source lacks bitmap support', {
+      file: image.storage.name ?? '',
+    });
+  return image;
+}
+
+/** Extra data would have to be understood to be kept. */
+function isConsistent({ flags, extraData }: BitmapDirectoryEntry): boolean {
+  return (flags & BITMAP_IN_USE) === 0 && extraData.length === 0;
+}
+
+function inconsistent(name: string): Qcow2Error {
+  const text = `Cannot copy inconsistent bitmap '${name}'; try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it`;
+  return new Qcow2Error('REFUSED', text, { structure: 'bitmap directory', value: name });
+}
+
+/** The entry of a copy. */
+function newEntry(
+  { flags, granularityBits, name }: BitmapDirectoryEntry,
+  bitmapTableOffset: number,
+  bitmapTableSize: number,
+): BitmapDirectoryEntry {
+  return {
+    bitmapTableOffset,
+    bitmapTableSize,
+    flags: flags & BITMAP_AUTO,
+    type: BITMAP_TYPE_DIRTY,
+    granularityBits,
+    extraData: new Uint8Array(0),
+    name,
+  };
+}
+
+/**
+ * Each table and each data cluster belongs to one bitmap (format section 6): otherwise a small file
+ * could make a copy of any length.
+ */
+async function requireOwnClusters(
+  image: Image,
+  entries: readonly BitmapDirectoryEntry[],
+): Promise<void> {
+  const { geometry, virtualSize } = image.metadata!;
+  const { storage } = image;
+  const most = clustersFor(storage.size, geometry);
+  let tables = 0;
+  let data = 0;
+  for (const entry of entries) {
+    validateBitmapTableSize(entry, virtualSize, geometry);
+    tables += Math.ceil((entry.bitmapTableSize * 8) / geometry.clusterSize);
+    if (tables > most) break;
+    const table = await SourceBitmap.open(storage, entry, geometry);
+    data += table.dataClusters;
+  }
+  if (tables <= most && data <= most) return;
+  const text = `bitmaps of '${storage.name}' take more clusters than the ${most} of the file; some are shared, it is damaged`;
+  throw new Qcow2Error('MALFORMED', text, { structure: 'bitmap table' });
+}
+
+/** A bitmap of the source, read through its table. */
+class SourceBitmap {
+  readonly #storage: Storage;
+  readonly #geometry: Geometry;
+  readonly #table: DataView;
+
+  private constructor(storage: Storage, geometry: Geometry, table: DataView) {
+    this.#storage = storage;
+    this.#geometry = geometry;
+    this.#table = table;
+  }
+
+  static async open(
+    storage: Storage,
+    { bitmapTableOffset, bitmapTableSize }: BitmapDirectoryEntry,
+    geometry: Geometry,
+  ): Promise<SourceBitmap> {
+    const length = bitmapTableSize * 8;
+    requireInFile('bitmap table', bitmapTableOffset, length, storage.size, geometry);
+    const bytes = new Uint8Array(length);
+    await readWhole(storage, bitmapTableOffset, bytes);
+    return new SourceBitmap(storage, geometry, new DataView(bytes.buffer));
+  }
+
+  /** Table entries that have a cluster. */
+  get dataClusters(): number {
+    let count = 0;
+    for (let at = 0; at < this.#table.byteLength; at += 8)
+      if (this.#entry(at).kind === 'data') count++;
+    return count;
+  }
+
+  /**
+   * Fills `into` with the bitmap's bytes from `start` on, zeros behind its end; false if the table says
+   * that all are zeros.
+   */
+  async read(start: number, into: Uint8Array): Promise<boolean> {
+    const { clusterSize } = this.#geometry;
+    let stored = false;
+    into.fill(0);
+    const end = Math.min(start + into.length, (this.#table.byteLength / 8) * clusterSize);
+    for (let at = start; at < end; ) {
+      const within = at % clusterSize;
+      const to = Math.min(end, at - within + clusterSize);
+      const part = into.subarray(at - start, to - start);
+      const entry = this.#entry(Math.floor(at / clusterSize) * 8);
+      stored ||= entry.kind !== 'zeros';
+      if (entry.kind === 'ones') part.fill(0xff);
+      else if (entry.kind === 'data')
+        await readWhole(this.#storage, entry.hostOffset + within, part);
+      at = to;
+    }
+    return stored;
+  }
+
+  #entry(at: number) {
+    return decodeBitmapTableEntry(this.#table.getBigUint64(at), this.#geometry);
+  }
+}
+
+async function readWhole(storage: Storage, offset: number, into: Uint8Array): Promise<void> {
+  const n = await storage.read(offset, into);
+  if (n === into.length) return;
+  const text = `'${storage.name}' ends at offset ${offset + n}, ${into.length - n} bytes before the end of a bitmap; the file is truncated`;
+  throw new Qcow2Error('TRUNCATED', text, { structure: 'bitmap data', offset: offset + n });
+}
+
+/**
+ * Writes the bitmaps: tables and directory to the clusters reserved in the head, data behind what the
+ * file holds so far.
+ * @param step called between clusters
+ * @returns what the header is to say; undefined if there are none
+ */
+export async function copyBitmaps(
+  { image, entries, directoryBytes, tableClusters }: BitmapsToCopy,
+  file: NewImageFile,
+  storage: Storage,
+  step: () => void | Promise<void>,
+): Promise<Omit<BitmapsPointer, 'reserved'> | undefined> {
+  if (entries.length === 0) return undefined;
+  const { geometry, reservedOffset, header } = file.layout;
+  const { clusterSize } = geometry;
+  const directory: BitmapDirectoryEntry[] = [];
+  let offset = reservedOffset;
+  for (const [index, entry] of entries.entries()) {
+    const source = await SourceBitmap.open(image.storage, entry, image.metadata!.geometry);
+    const bits = bitmapBits(header.size, entry.granularityBits);
+    const table = new Uint8Array(tableClusters[index]! * clusterSize);
+    const used = bitmapTableNeeded(header.size, entry.granularityBits, geometry);
+    await copyData(source, bits, new DataView(table.buffer, 0, used * 8), file, storage, step);
+    await storage.write!(offset, table);
+    directory.push(newEntry(entry, offset, used));
+    offset += table.length;
+  }
+  const bytes = new Uint8Array(Math.ceil(directoryBytes / clusterSize) * clusterSize);
+  bytes.set(encodeBitmapDirectory(directory));
+  await storage.write!(offset, bytes);
+  return {
+    nbBitmaps: directory.length,
+    bitmapDirectorySize: directoryBytes,
+    bitmapDirectoryOffset: offset,
+  };
+}
+
+/** Copies the clusters of a bitmap that have a bit set, and enters them in its table. */
+async function copyData(
+  source: SourceBitmap,
+  bits: number,
+  table: DataView,
+  file: NewImageFile,
+  storage: Storage,
+  step: () => void | Promise<void>,
+): Promise<void> {
+  const { geometry } = file.layout;
+  const { clusterSize } = geometry;
+  const allocator = new AppendAllocator(file.allocatorState, geometry);
+  const cluster = new Uint8Array(clusterSize);
+  const words = new Uint32Array(cluster.buffer);
+  for (let at = 0; at < table.byteLength; at += 8) {
+    await step();
+    const first = (at / 8) * clusterSize;
+    if (!(await source.read(first, cluster))) continue;
+    clearBehind(cluster, bits - first * 8);
+    if (words.every((word) => word === 0)) continue;
+    allocator.begin();
+    const host = allocator.cluster();
+    await storage.write!(host, cluster);
+    await file.record({ references: allocator.added(), tables: [] });
+    table.setBigUint64(at, BigInt(host));
+  }
+}
+
+/** Bits behind the end of the disk stand for nothing; a copy has none of them set. */
+function clearBehind(bytes: Uint8Array, bits: number): void {
+  if (bits >= bytes.length * 8) return;
+  const whole = Math.floor(bits / 8);
+  bytes.fill(0, Math.ceil(bits / 8));
+  if (bits % 8 > 0) bytes[whole]! &= (1 << (bits % 8)) - 1;
+}

@@ -1,0 +1,101 @@
+import { Worker } from 'node:worker_threads';
+import {
+  type CompareExecutor,
+  CompareStep,
+  type Comparison,
+  inlineCompareExecutor,
+} from '../operations/compare.ts';
+import { COMPARE_BYTES, type CompareJob } from '../operations/compare-plan.ts';
+import { type ThreadOptions, workersOf } from './convert-threads.ts';
+import type { ComparedJob, CompareStart, InputFiles } from './messages.ts';
+import { WorkShare } from './work-share.ts';
+import { defaultThreads, type Outcome, type PoolWork, WorkerPool } from './worker-pool.ts';
+
+/** Up to so many guest bytes the calling thread is done sooner than others would have started. */
+const INLINE_BYTES = 8 * COMPARE_BYTES;
+
+/** Compares on several threads; small images on the calling one. */
+export function threadedCompareExecutor(
+  files: InputFiles,
+  { threads = defaultThreads(), blocking = false }: ThreadOptions,
+): CompareExecutor {
+  return {
+    async run(comparison, finished) {
+      if (threads <= 1 || (await isSmall(comparison)))
+        return inlineCompareExecutor.run(comparison, finished);
+      const share = new WorkShare(true);
+      const step = blocking ? await CompareStep.prepare(comparison.images) : undefined;
+      const search = new FirstDifference(comparison, finished);
+      const work: PoolWork<CompareJob, ComparedJob> = {
+        steps: () => search.jobs(),
+        own: step && (async (job) => ({ offset: await step.run(job), end: job.end })),
+        ended: (sequence, outcome) => search.ended(sequence, outcome),
+      };
+      // The calling thread has made sure that nobody writes the images.
+      const unlocked = { ...files, share: true };
+      const workerData: CompareStart = {
+        files: unlocked,
+        limit: comparison.limit,
+        share: share.state,
+      };
+      const url = new URL('./compare-worker.js', import.meta.url);
+      const pool = new WorkerPool(share, work, () =>
+        Array.from({ length: workersOf(threads, blocking) }, () => new Worker(url, { workerData })),
+      );
+      try {
+        await pool.run();
+      } finally {
+        step?.release();
+      }
+      return search.result();
+    },
+  };
+}
+
+async function isSmall({ jobs }: Comparison): Promise<boolean> {
+  let bytes = 0;
+  for await (const { parts } of jobs()) {
+    for (const { length } of parts) bytes += length;
+    if (bytes > INLINE_BYTES) return false;
+  }
+  return true;
+}
+
+/** Finds what comes first in the images among what threads report in any order. */
+class FirstDifference {
+  readonly #comparison: Comparison;
+  readonly #finished: (end: number) => void | Promise<void>;
+  /** The earliest job that decides the comparison, with a difference or an error. */
+  #decided: { sequence: number; outcome: Outcome<ComparedJob> } | undefined;
+  #listing: { error: unknown } | undefined;
+
+  constructor(comparison: Comparison, finished: (end: number) => void | Promise<void>) {
+    this.#comparison = comparison;
+    this.#finished = finished;
+  }
+
+  /** All jobs. Those before one that cannot be listed may still find a difference. */
+  async *jobs(): AsyncGenerator<CompareJob> {
+    try {
+      yield* this.#comparison.jobs();
+    } catch (error) {
+      this.#listing = { error };
+    }
+  }
+
+  async ended(sequence: number, outcome: Outcome<ComparedJob>): Promise<boolean> {
+    if ('value' in outcome && outcome.value.offset < 0) {
+      await this.#finished(outcome.value.end);
+      return false;
+    }
+    if (!this.#decided || sequence < this.#decided.sequence) this.#decided = { sequence, outcome };
+    return true;
+  }
+
+  /** Guest offset of the first difference, or -1. */
+  result(): number {
+    const outcome = this.#decided?.outcome ?? this.#listing ?? { value: { offset: -1 } };
+    if ('error' in outcome) throw outcome.error;
+    return outcome.value.offset;
+  }
+}
