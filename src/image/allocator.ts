@@ -226,14 +226,24 @@ export class ClusterAllocator {
     const { clusterSize } = this.#geometry;
     const last = indexes.at(-1)!;
     if (last >= this.refcounts.tableEntries) return this.#growTable(last + 1);
-    const bytes = indexes.length * clusterSize;
-    await this.#writeBack.requireNoOverlap(at * clusterSize, bytes, 'refcount blocks');
-    this.#writeBack.overlap.claim('refcount block', at * clusterSize, bytes);
-    await this.#tables.zero(at * clusterSize, bytes, REFCOUNT_BLOCK);
-    await this.#reach(at * clusterSize + bytes);
-    for (const [i, index] of indexes.entries()) await this.#setEntry(index, (at + i) * clusterSize);
-    this.refcounts.forget();
-    await this.refcounts.add(at, indexes.length, 1);
+    const [offset, bytes] = [at * clusterSize, indexes.length * clusterSize];
+    await this.#writeBack.requireNoOverlap(offset, bytes, 'refcount blocks');
+    await this.#reach(offset + bytes);
+    this.#writeBack.overlap.claim('refcount block', offset, bytes);
+    try {
+      await this.#tables.zero(offset, bytes, REFCOUNT_BLOCK);
+    } catch (error) {
+      // Nothing names them yet: the clusters are as free as before.
+      this.#writeBack.overlap.release('refcount block', offset, bytes);
+      this.#tables.dropDirty(offset, bytes);
+      throw error;
+    }
+    await this.#writeBack.undivided(async () => {
+      for (const [i, index] of indexes.entries())
+        await this.#setEntry(index, (at + i) * clusterSize);
+      this.refcounts.forget();
+      await this.refcounts.add(at, indexes.length, 1);
+    });
   }
 
   async #setEntry(index: number, blockOffset: number): Promise<void> {

@@ -44,9 +44,15 @@ export class HeaderState {
     this.#stored = this.header;
   }
 
-  /** Changes fields, in the file too; see `store`. */
+  /** Changes fields, in the file too; see `store`. If that fails they stay as they were. */
   async update(changes: Partial<Header>): Promise<void> {
+    const before = this.#metadata;
     this.stage(changes);
-    await this.store();
+    try {
+      await this.store();
+    } catch (error) {
+      this.#metadata = before;
+      throw error;
+    }
   }
 }

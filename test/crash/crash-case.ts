@@ -187,7 +187,7 @@ function describe(
 }
 
 /**
- * Makes calls of an operation fail, one a run, spread over all it makes. Each time it must reject with
+ * Makes calls of an operation fail, one a run: of each kind the first, the last, and any others. Each time it must reject with
  * a `Qcow2Error` unless `survives` allows going on, and the states around must be as safe as without.
  * @throws Error the operation threw something else
  */
@@ -209,11 +209,13 @@ export async function crashWithFaults(
   let judged = 0;
   for (let runs = 0; runs < options.faults; runs++) {
     const call = calls[runs % calls.length]!;
+    const turn = Math.floor(runs / calls.length);
     const fault: Fault = {
       call,
-      nth: 1 + random.below(whole.calls[call]),
+      // The first and the last, which often differ from the others, and then any.
+      nth: [1, whole.calls[call]][turn] ?? 1 + random.below(whole.calls[call]),
       errno: random.pick(['ENOSPC', 'EIO'] as const),
-      stays: random.oneIn(2),
+      stays: turn > 0 && random.oneIn(2),
       half: random.oneIn(2),
     };
     const report = await crash(crashCase, { seed, states, fault });
