@@ -72,13 +72,14 @@ export class WorkerPool<Step, Result> {
 
   /** @throws what a step, listing the steps, or `ended` throws */
   async run(): Promise<void> {
+    if (!this.#work.own) this.#startWorkers();
+    const listed = this.#list().catch((error: unknown) => this.#fail(error));
     try {
-      if (!this.#work.own) this.#startWorkers();
-      await Promise.all([this.#list().catch((error: unknown) => this.#fail(error)), this.#settled]);
+      await Promise.all([listed, this.#settled]);
     } finally {
       this.#share.stop();
       // Threads end by themselves: native code must not be ended while it is being loaded or called.
-      await Promise.all(this.#exits);
+      await Promise.all([listed, ...this.#exits]);
     }
   }
 
@@ -125,9 +126,12 @@ export class WorkerPool<Step, Result> {
         await events();
       }
     }
-    for await (const _ of steps) if (count % LISTED_AT_ONCE === 0) await events();
+    for await (const _ of steps) {
+      if (count % LISTED_AT_ONCE === 0) await events();
+      if (this.#isDecided) return;
+    }
     // Who has stopped has not listed all.
-    if (this.#limit === Number.POSITIVE_INFINITY) this.#limitTo(count);
+    if (!this.#isDecided) this.#limitTo(count);
   }
 
   #receive(sequence: number, outcome: Outcome<Result>): void {
@@ -143,6 +147,10 @@ export class WorkerPool<Step, Result> {
         if (this.#low >= this.#limit) this.#settle.resolve();
       })
       .catch((error: unknown) => this.#fail(error));
+  }
+
+  get #isDecided(): boolean {
+    return this.#limit !== Number.POSITIVE_INFINITY;
   }
 
   #limitTo(limit: number): void {
