@@ -17,8 +17,10 @@ import {
   readMetadata,
   readSnapshots,
 } from './metadata.ts';
+import type { Preallocation } from './new-image.ts';
 import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
+import type { Step } from './preallocation.ts';
 import type { RawLayer } from './raw-layer.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WritableQcow2 } from './writable-qcow2.ts';
@@ -73,13 +75,12 @@ export class Image {
   readonly format: 'qcow2' | 'raw';
   /** The image file itself. */
   readonly storage: Storage;
-  /** Length of the disk in bytes (of the snapshot, if one was chosen). */
-  readonly virtualSize: number;
   readonly #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
   #disk: Promise<WritableDisk> | undefined;
   #qcow2: WritableQcow2 | undefined;
   #kernel: Kernel | undefined;
+  #rawSize: number;
   readonly #given: GivenFiles;
   readonly #resolver: OutsideResolver | undefined;
   readonly #snapshot: Snapshot | undefined;
@@ -103,8 +104,7 @@ export class Image {
     this.#given = given;
     this.#resolver = options.resolver;
     this.#snapshot = snapshot;
-    const size = metadata?.virtualSize ?? Math.ceil(storage.size / 512) * 512;
-    this.virtualSize = snapshot?.diskSize ?? size;
+    this.#rawSize = wholeSectors(storage.size);
   }
 
   /**
@@ -154,6 +154,11 @@ export class Image {
   /** What a qcow2 file says of itself, as it is now; undefined for raw. */
   get metadata(): Metadata | undefined {
     return this.#qcow2?.header.metadata ?? this.#metadata;
+  }
+
+  /** Length of the disk in bytes, as it is now (of the snapshot, if one was chosen). */
+  get virtualSize(): number {
+    return this.#snapshot?.diskSize ?? this.metadata?.virtualSize ?? this.#rawSize;
   }
 
   /** Whether the image was opened for writing. */
@@ -303,6 +308,21 @@ export class Image {
   }
 
   /**
+   * Gives the disk another length, durably; see `resize`.
+   * @internal
+   */
+  changeSize(size: number, preallocation: Preallocation, step: Step): Promise<void> {
+    return this.#inTurn(async () => {
+      const disk = await this.#writableDisk();
+      try {
+        await disk.resize(size, preallocation, step);
+      } finally {
+        this.#rawSize = wholeSectors(this.storage.size);
+      }
+    });
+  }
+
+  /**
    * Runs `work` on a qcow2 image that is open for writing, while nothing else uses it: for operations
    * that change more than guest data. `work` must not wait for another call of this image.
    * @throws Qcow2Error READ_ONLY: not opened for writing; UNSUPPORTED: a raw image
@@ -378,6 +398,11 @@ export class Image {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** A raw disk has whole sectors. */
+function wholeSectors(bytes: number): number {
+  return Math.ceil(bytes / 512) * 512;
 }
 
 const NOT_OPENED = 'open it with writable: true';
