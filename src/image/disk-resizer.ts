@@ -12,6 +12,7 @@ import { ALL_SUBCLUSTERS } from './l2-slice.ts';
 import type { Preallocation } from './new-image.ts';
 import { preallocateSpace, type Step } from './preallocation.ts';
 import type { SyncedFile } from './synced-file.ts';
+import { requireTruncate } from './write-gate.ts';
 import type { ZeroWriter } from './zero-writer.ts';
 
 /** What a disk's length is part of. */
@@ -57,6 +58,8 @@ export class DiskResizer {
 
   #requirePossible(size: number): void {
     const { version, nbSnapshots } = this.#parts.header.header;
+    requireTruncate(this.#context.layer.storage);
+    requireTruncate(this.#context.layer.dataStorage);
     if (size % 512 !== 0)
       throw new Qcow2Error('INVALID_ARGUMENT', 'The new size must be a multiple of 512');
     if (version === 2 && nbSnapshots > 0) {

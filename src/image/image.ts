@@ -21,7 +21,7 @@ import type { Preallocation } from './new-image.ts';
 import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
 import type { Step } from './preallocation.ts';
-import type { RawLayer } from './raw-layer.ts';
+import { type RawLayer, wholeSectors } from './raw-layer.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WritableQcow2 } from './writable-qcow2.ts';
 import { WritableRaw } from './writable-raw.ts';
@@ -398,11 +398,6 @@ export class Image {
     this.#turn = result.catch(() => undefined);
     return result;
   }
-}
-
-/** A raw disk has whole sectors. */
-function wholeSectors(bytes: number): number {
-  return Math.ceil(bytes / 512) * 512;
 }
 
 const NOT_OPENED = 'open it with writable: true';

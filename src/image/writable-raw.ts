@@ -5,6 +5,7 @@ import { preallocateSpace, type Step } from './preallocation.ts';
 import type { RawLayer } from './raw-layer.ts';
 import { SyncedFile } from './synced-file.ts';
 import type { WritableDisk } from './writable-disk.ts';
+import { requireTruncate } from './write-gate.ts';
 
 const ZEROS = new Uint8Array(1 << 20);
 
@@ -40,6 +41,7 @@ export class WritableRaw implements WritableDisk {
 
   /** @throws Qcow2Error INVALID_ARGUMENT: it has no metadata to preallocate; IO: the length is as before */
   async resize(size: number, preallocation: Preallocation, step: Step): Promise<void> {
+    requireTruncate(this.#file.storage);
     if (preallocation === 'metadata')
       throw new Qcow2Error('INVALID_ARGUMENT', 'Unsupported preallocation mode: metadata');
     const before = this.#file.size;
