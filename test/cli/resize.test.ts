@@ -2,9 +2,8 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openImage } from '../../src/node/open-image.ts';
-import { check } from '../../src/operations/check.ts';
 import { resize } from '../../src/operations/resize.ts';
-import { FileStorage } from '../../src/storage/file.ts';
+import { dirtyGranules } from '../crash/bitmaps.ts';
 import { run, runOk } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { qcow2 } from './command.ts';
@@ -69,10 +68,17 @@ async function same(file: string, format: 'qcow2' | 'raw' = 'qcow2'): Promise<vo
   expect(bytes.equals(expected)).toBe(true);
   if (format === 'raw') return;
   await img(`check -f qcow2 ${file}`, ours);
-  const storage = new FileStorage(file, { sync: true });
-  const { findings } = await check(storage);
-  storage.close();
-  expect(findings).toEqual([]);
+  expect(await qcow2('check', '-q', file)).toEqual({ status: 0, stdout: '', stderr: '' });
+}
+
+/** Indexes of the dirty granules of each bitmap of `a`. */
+async function dirtyBits(cwd: string): Promise<Record<string, number[]>> {
+  const image = await openImage(join(cwd, 'a'));
+  const found: Record<string, number[]> = {};
+  for (const entry of await image.bitmaps())
+    found[entry.name.text] = [...(await dirtyGranules(image, entry))];
+  await image.close();
+  return found;
 }
 
 const DATA = ['write -P 1 0 300k', 'write -P 2 5M 1M', 'write -P 3 8M 2M'];
@@ -88,7 +94,7 @@ describe('resize does what qemu-img does', () => {
     [
       '64-bit counters',
       '-f qcow2 -o cluster_size=512,refcount_bits=64 a 10M',
-      ['a 90M', '--shrink a 3M', 'a 20M'],
+      ['a 30M', '--shrink a 3M', 'a 12M'],
     ],
     [
       '2 MiB clusters',
@@ -98,7 +104,7 @@ describe('resize does what qemu-img does', () => {
     [
       'version 2',
       '-f qcow2 -o compat=0.10 a 10M',
-      ['a 30M', '--shrink a 7M', 'a 0.1G', '--shrink a 20M'],
+      ['a 30M', '--shrink a 7M', 'a 100M', '--shrink a 20M'],
     ],
     [
       'subclusters',
@@ -215,22 +221,13 @@ describe('resize does what qemu-img does', () => {
       await io(['write 0 1k', 'write 5M 64k', 'write 9M 1M'], 'a', cwd);
       await img('bitmap --disable a off', cwd);
     });
-    for (const line of ['a 60M', '--shrink a 5100032', 'a 12M', '--shrink a 1M']) {
+    for (const line of ['a 30M', '--shrink a 5100032', 'a 12M', '--shrink a 1M']) {
       expect(await both(line)).toBe(0);
       await same('a');
       const details = async (cwd: string) =>
         JSON.parse((await img('info --output=json a', cwd)).stdout)['format-specific'];
       expect(await details(ours)).toEqual(await details(theirs));
-      for (const name of ['on', 'coarse', 'off']) {
-        const dirty = async (cwd: string): Promise<string> => {
-          fs.rmSync(join(cwd, 'copy'), { force: true });
-          await img('create -q -f qcow2 copy 100M', cwd);
-          await img(`bitmap --add -g 512 copy ${name}`, cwd);
-          await img(`bitmap --merge ${name} -b a -F qcow2 copy ${name}`, cwd);
-          return (await img('check copy', cwd)).stdout;
-        };
-        expect(await dirty(ours)).toBe(await dirty(theirs));
-      }
+      expect(await dirtyBits(ours)).toEqual(await dirtyBits(theirs));
     }
   });
 
