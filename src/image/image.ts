@@ -243,11 +243,8 @@ export class Image {
    *   EXTERNAL_REFUSED, and those of opening the files below
    */
   read(offset: number, into: Uint8Array): Promise<void> {
-    if (!Number.isSafeInteger(offset) || offset < 0 || offset + into.length > this.virtualSize) {
-      const text = `read of ${into.length} bytes at offset ${offset}: the disk has ${this.virtualSize} bytes`;
-      return Promise.reject(new Qcow2Error('INVALID_ARGUMENT', text, { guestOffset: offset }));
-    }
     return this.withChain(async (chain) => {
+      requireOnDisk('read', offset, into.length, this.virtualSize);
       const end = offset + into.length;
       for (let at = offset; at < end; ) {
         const reached = await chain.map(at, Math.min(at + READ_BYTES, end), this.#plan);

@@ -14,7 +14,8 @@ export interface ResizeOptions extends Pick<OperationControl, 'signal'> {
 /**
  * Gives the disk of an image that is open for writing another length, durably. What is new reads as
  * zeros, also where a backing file is longer than the disk was. An external data file follows, and so
- * does `image.virtualSize`. If it fails or is aborted the disk has the old length or the new one.
+ * does `image.virtualSize`. If it fails or is aborted the disk has the old length or the new one; the end
+ * of one that was to be shorter may be lost all the same.
  * @param size in bytes; of a qcow2 image whole sectors of 512
  * @throws Qcow2Error INVALID_ARGUMENT; REFUSED: a shorter disk without `shrink`, or a bitmap that is
  *   inconsistent; UNSUPPORTED: version 2 with snapshots; TOO_LARGE; READ_ONLY; ABORTED; BAD_ENTRY; IO
