@@ -76,7 +76,7 @@ export function parseArguments<V extends VerbName>(
   argv: readonly string[],
 ): Arguments<V> | null {
   const spec: VerbSpec = VERBS[verb];
-  const parsed = parseOptions(optionsOf(verb), argv);
+  const parsed = parseOptions(optionsOf(verb), argv, spec.negativeOperands);
   const { operands, options } = parsed;
   if (options.has(HELP.name)) return null;
   const refused = spec.options.find((option) => option.refused && options.has(option.name));

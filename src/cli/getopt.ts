@@ -27,11 +27,13 @@ function usageError(message: string): Qcow2Error {
  * Reads a command line the way `getopt_long` does, which is what scripts written for qemu-img count
  * on: `-cp`, `-fraw`, `-S -1`, unique prefixes of long names, options after operands, `--`.
  * `node:util.parseArgs` refuses arguments that begin with a dash and knows no prefixes.
+ * @param negativeOperands words that begin like a negative number are operands
  * @throws Qcow2Error INVALID_ARGUMENT
  */
 export function parseOptions(
   shapes: readonly OptionShape[],
   argv: readonly string[],
+  negativeOperands = false,
 ): ParsedOptions {
   const options = new Map<string, string[]>();
   const operands: string[] = [];
@@ -75,7 +77,8 @@ export function parseOptions(
       operands.push(...argv.slice(at));
       break;
     }
-    if (word.startsWith('--')) readLong(word.slice(2));
+    if (negativeOperands && /^-[+.0-9]/.test(word)) operands.push(word);
+    else if (word.startsWith('--')) readLong(word.slice(2));
     else if (word.startsWith('-') && word !== '-') readCluster(word.slice(1));
     else operands.push(word);
   }

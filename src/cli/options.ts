@@ -16,6 +16,8 @@ export interface VerbSpec {
   readonly minOperands: number;
   readonly maxOperands: number;
   readonly options: readonly OptionSpec[];
+  /** Words such as `-5G` are operands, not options. */
+  readonly negativeOperands?: boolean;
   /** Operands that need a line each: how they are written, and what they are. */
   readonly operandHelp?: readonly (readonly [string, string])[];
 }
@@ -383,6 +385,35 @@ export const VERBS = {
       IMAGE_OPTS,
       ALLOW_EXTERNAL,
       OBJECT,
+    ],
+  },
+  resize: {
+    summary: 'Make the disk of an image longer or shorter.',
+    operands: 'FILE [+|-]SIZE',
+    minOperands: 2,
+    maxOperands: 2,
+    negativeOperands: true,
+    options: [
+      SOURCE_FORMAT,
+      {
+        name: 'shrink',
+        long: 'shrink',
+        help: 'allow a shorter disk, and with it the loss of what is behind its new end',
+      },
+      {
+        name: 'preallocation',
+        long: 'preallocation',
+        argument: 'MODE',
+        help: 'of what is new: off (default), metadata (qcow2 only), falloc or full',
+      },
+      QUIET,
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+    operandHelp: [
+      ['SIZE', 'new length of the disk: bytes, or a number with one of the suffixes k to E'],
+      ['+SIZE, -SIZE', 'so much longer, or shorter, than it is'],
     ],
   },
   adopt: {

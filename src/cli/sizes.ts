@@ -47,6 +47,27 @@ export function parseBounded(text: string, what: string, least: number, most: bi
   throw new Qcow2Error('INVALID_ARGUMENT', `Invalid ${what} specified. ${why}`);
 }
 
+/**
+ * Reads a size that may be relative, as of `resize`, and refuses it in qemu-img's words.
+ * @param from what `+` and `-` count from
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function parseResize(text: string, from: number): bigint {
+  const sign = /^[+-]/.exec(text)?.[0];
+  const bytes = readSize(sign === undefined ? text : text.slice(1));
+  if (bytes === null) {
+    const why = `Parameter 'size' expects a non-negative number below 2^64; optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta- and exabytes, respectively.`;
+    throw new Qcow2Error('INVALID_ARGUMENT', why);
+  }
+  if (bytes >= 2n ** 64n) {
+    const shown = text.slice(sign === undefined ? 0 : 1);
+    const why = `Value '${shown}' is out of range for parameter 'size'`;
+    throw new Qcow2Error('INVALID_ARGUMENT', why);
+  }
+  if (sign === undefined) return bytes;
+  return sign === '+' ? BigInt(from) + bytes : BigInt(from) - bytes;
+}
+
 /** Bytes, or null for what is no size. */
 function readSize(text: string): bigint | null {
   const match = SIZE.exec(text);

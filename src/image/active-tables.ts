@@ -4,7 +4,7 @@ import { writeOffsetWord } from '../format/l1-entry.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { MaybePromise } from '../storage/storage.ts';
 import type { ClusterAllocator } from './allocator.ts';
-import { L1_TABLE, L2_TABLE } from './dirty-pages.ts';
+import { L1_TABLE, L2_TABLE, type TableKind } from './dirty-pages.ts';
 import type { HeaderState } from './header-state.ts';
 import { PAGE_BYTES, type TableCache } from './table-cache.ts';
 import type { WriteBack } from './write-back.ts';
@@ -46,6 +46,49 @@ export class ActiveTables {
   /** Whether an L1 entry names an L2 table. */
   async exists(l1Index: number): Promise<boolean> {
     return this.#index === l1Index || (await this.#entry(l1Index)).offset !== 0;
+  }
+
+  /**
+   * Host offset of the L2 table an L1 entry names, to be read; 0 if it names none.
+   * @throws Qcow2Error BAD_ENTRY, TRUNCATED
+   */
+  async offsetOf(l1Index: number): Promise<number> {
+    return (await this.#entry(l1Index)).offset;
+  }
+
+  /** Takes the L2 table away from an L1 entry. What the table names must have been freed. */
+  async drop(l1Index: number): Promise<void> {
+    const { offset } = await this.#entry(l1Index);
+    await this.#setEntry(l1Index, 0);
+    this.#writeBack.overlap.release('L2 table', offset, this.#geometry.clusterSize);
+    this.#allocator.freeClusters(offset, 1);
+    this.forget();
+    this.#onChange();
+  }
+
+  /**
+   * Moves the L1 table to a place with room for more entries (format section 17): when it is durable
+   * there, the header changes.
+   * @throws Qcow2Error those of the allocator
+   */
+  async grow(entries: number): Promise<void> {
+    const { clusterSize } = this.#geometry;
+    const { l1TableOffset: oldOffset, l1Size: oldEntries } = this.#header.header;
+    const oldClusters = Math.ceil((oldEntries * 8) / clusterSize);
+    const clusters = Math.ceil((entries * 8) / clusterSize);
+    await this.#writeBack.beforeChange();
+    const offset = await this.#allocator.allocateTable(clusters, L1_TABLE, 'active L1 table');
+    await this.#writeBack.undivided(async () => {
+      await this.#copy(oldOffset, offset, oldEntries * 8, L1_TABLE);
+      await this.#writeBack.commitAll();
+      await this.#writeBack.barrier();
+      await this.#header.update({ l1TableOffset: offset, l1Size: entries });
+      await this.#writeBack.barrier();
+    });
+    this.forget();
+    if (oldClusters === 0) return;
+    this.#writeBack.overlap.release('active L1 table', oldOffset, oldClusters * clusterSize);
+    this.#allocator.freeClusters(oldOffset, oldClusters);
   }
 
   /** Must be called when snapshots, or the table itself, changed: what is handed out may be shared. */
@@ -92,11 +135,8 @@ export class ActiveTables {
     const { clusterSize } = this.#geometry;
     await this.#writeBack.beforeChange();
     const offset = await this.#allocator.allocateTable(1, L2_TABLE, 'L2 table');
-    if (shared !== 0) await this.#copy(shared, offset);
-    const at = this.#header.header.l1TableOffset + l1Index * 8;
-    const pointer = await this.#tables.pointer(this.#storage, at);
-    writeOffsetWord(new DataView(this.#kernel.arena.u8.buffer), pointer, offset, true);
-    this.#tables.markDirty(at, 8, L1_TABLE);
+    if (shared !== 0) await this.#copy(shared, offset, clusterSize, L2_TABLE);
+    await this.#setEntry(l1Index, offset);
     if (shared !== 0) {
       this.#writeBack.overlap.release('L2 table', shared, clusterSize);
       this.#allocator.freeClusters(shared, 1);
@@ -105,13 +145,22 @@ export class ActiveTables {
     return offset;
   }
 
-  async #copy(from: number, to: number): Promise<void> {
-    const { clusterSize } = this.#geometry;
-    const piece = new Uint8Array(Math.min(clusterSize, PAGE_BYTES));
-    for (let done = 0; done < clusterSize; done += piece.length) {
+  /** Sets an L1 entry; 0 for no table. */
+  async #setEntry(l1Index: number, offset: number): Promise<void> {
+    const at = this.#header.header.l1TableOffset + l1Index * 8;
+    const pointer = await this.#tables.pointer(this.#storage, at);
+    writeOffsetWord(new DataView(this.#kernel.arena.u8.buffer), pointer, offset, offset !== 0);
+    this.#tables.markDirty(at, 8, L1_TABLE);
+  }
+
+  async #copy(from: number, to: number, bytes: number, kind: TableKind): Promise<void> {
+    const piece = new Uint8Array(Math.min(bytes, PAGE_BYTES));
+    for (let done = 0; done < bytes; ) {
+      const here = Math.min(bytes - done, piece.length, PAGE_BYTES - ((from + done) % PAGE_BYTES));
       const pointer = await this.#tables.pointer(this.#storage, from + done);
-      piece.set(this.#kernel.arena.u8.subarray(pointer, pointer + piece.length));
-      await this.#tables.put(to + done, piece, L2_TABLE);
+      piece.set(this.#kernel.arena.u8.subarray(pointer, pointer + here));
+      await this.#tables.put(to + done, piece.subarray(0, here), kind);
+      done += here;
     }
   }
 

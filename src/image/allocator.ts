@@ -167,6 +167,19 @@ export class ClusterAllocator {
     }
   }
 
+  /** Gives up the refcount block with an index, which counts nothing but, perhaps, itself. */
+  async dropBlock(index: number): Promise<void> {
+    const { clusterSize } = this.#geometry;
+    const offset = await this.refcounts.blockOffset(index);
+    const isOwn = this.#blockIndex(offset / clusterSize) === index;
+    await this.#setEntry(index, 0);
+    this.refcounts.forget();
+    this.#writeBack.overlap.release('refcount block', offset, clusterSize);
+    this.#tables.dropDirty(offset, clusterSize);
+    if (isOwn) this.#hint = Math.min(this.#hint, offset / clusterSize);
+    else this.freeClusters(offset, 1);
+  }
+
   /**
    * Makes the file so long that a table in the cache has its place in it: until it is written back, who
    * looks at the length would take it for cut off.

@@ -1,9 +1,4 @@
-import {
-  BITMAP_AUTO,
-  BITMAP_IN_USE,
-  type BitmapDirectoryEntry,
-  bitmapEntryBytes,
-} from '../format/bitmap-directory.ts';
+import { BITMAP_AUTO, BITMAP_IN_USE, bitmapEntryBytes } from '../format/bitmap-directory.ts';
 import {
   bitmapClusterCoverage,
   decodeBitmapTableEntry,
@@ -15,21 +10,11 @@ import { viewOf, writeNumber64 } from '../format/fields.ts';
 import type { Geometry } from '../format/geometry.ts';
 import { findExtension } from '../format/header-extensions.ts';
 import type { ClusterAllocator } from './allocator.ts';
+import { type Recorded, setInUse } from './bitmap-mark.ts';
+import { BitmapResizer } from './bitmap-resizer.ts';
 import type { HeaderState } from './header-state.ts';
 import { readBitmaps } from './metadata.ts';
 import type { WriteBack } from './write-back.ts';
-
-/** Byte of `flags` in a directory entry. */
-const FLAGS_AT = 12;
-
-/** An enabled bitmap: what was written since the image was opened, by cluster of its data. */
-interface Recorded {
-  entry: BitmapDirectoryEntry;
-  /** Host offset of its directory entry. */
-  offset: number;
-  /** Bits set since, for each entry of its table that is touched. */
-  chunks: Map<number, Uint8Array>;
-}
 
 /**
  * Keeps the enabled persistent bitmaps of an image up to date (format section 13). While the image is
@@ -38,11 +23,19 @@ interface Recorded {
  */
 export class BitmapRecorder {
   readonly #bitmaps: readonly Recorded[];
+  /** Every bitmap of the image. */
+  readonly resizable: BitmapResizer;
   readonly #geometry: Geometry;
   readonly #writeBack: WriteBack;
 
-  private constructor(bitmaps: readonly Recorded[], geometry: Geometry, writeBack: WriteBack) {
+  private constructor(
+    bitmaps: readonly Recorded[],
+    resizable: BitmapResizer,
+    geometry: Geometry,
+    writeBack: WriteBack,
+  ) {
     this.#bitmaps = bitmaps;
+    this.resizable = resizable;
     this.#geometry = geometry;
     this.#writeBack = writeBack;
   }
@@ -56,14 +49,17 @@ export class BitmapRecorder {
     const { metadata } = header;
     const { geometry, extensions, virtualSize } = metadata;
     let offset = findExtension(extensions, 'bitmaps')?.pointer.bitmapDirectoryOffset ?? 0;
-    const bitmaps: Recorded[] = [];
+    const all: Recorded[] = [];
     for (const entry of await readBitmaps(writeBack.file.storage, metadata)) {
       validateBitmapTableSize(entry, virtualSize, geometry);
-      const isEnabled = (entry.flags & (BITMAP_AUTO | BITMAP_IN_USE)) === BITMAP_AUTO;
-      if (isEnabled) bitmaps.push({ entry, offset, chunks: new Map() });
+      all.push({ entry, offset, chunks: new Map() });
       offset += bitmapEntryBytes(entry);
     }
-    const recorder = new BitmapRecorder(bitmaps, geometry, writeBack);
+    const enabled = all.filter(
+      ({ entry: { flags } }) => (flags & (BITMAP_AUTO | BITMAP_IN_USE)) === BITMAP_AUTO,
+    );
+    const resizable = new BitmapResizer(all, geometry, writeBack);
+    const recorder = new BitmapRecorder(enabled, resizable, geometry, writeBack);
     await recorder.#setFlags(BITMAP_IN_USE);
     return recorder;
   }
@@ -139,15 +135,8 @@ export class BitmapRecorder {
     await file.write(entry.hostOffset, stored);
   }
 
-  async #setFlags(inUse: number): Promise<void> {
-    const { file } = this.#writeBack;
-    for (const { entry, offset } of this.#bitmaps) {
-      if (inUse === 0 && entry.extraData.length > 0) continue;
-      const flags = new Uint8Array(4);
-      viewOf(flags).setUint32(0, entry.flags | inUse);
-      await file.write(offset + FLAGS_AT, flags);
-    }
-    await file.sync();
+  #setFlags(inUse: number): Promise<void> {
+    return setInUse(this.#bitmaps, inUse, this.#writeBack);
   }
 }
 

@@ -4,7 +4,6 @@ import type { WriteBack } from './write-back.ts';
 
 /** Bytes put together in one buffer, so that they go out in one write; more are not copied. */
 const GATHER_BYTES = 1 << 17;
-const ZEROS = new Uint8Array(1 << 16);
 
 /** A write of guest bytes with what must be filled around them; positions are guest offsets. */
 export interface DataWrite {
@@ -74,9 +73,7 @@ export class GuestData {
     const end = Math.min(host + length, this.#file.size);
     if (end <= host) return;
     await this.#requireNoOverlap(host, length);
-    if (await this.#file.punchHole(host, end - host)) return;
-    for (let at = host; at < end; at += ZEROS.length)
-      await this.#file.write(at, ZEROS.subarray(0, end - at));
+    await this.#file.zero(host, end - host);
   }
 
   #requireNoOverlap(host: number, length: number): void | Promise<void> {

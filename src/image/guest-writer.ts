@@ -217,7 +217,11 @@ export function release({ allocator, slice, layer }: MappingContext, i: number):
 }
 
 /** After a failed write; if that fails too they leak, and the first error is what counts. */
-async function giveBack(allocator: ClusterAllocator, host: number, count: number): Promise<void> {
+export async function giveBack(
+  allocator: ClusterAllocator,
+  host: number,
+  count: number,
+): Promise<void> {
   try {
     await allocator.addReference(host, count, -1);
   } catch (error) {

@@ -6,8 +6,9 @@ import type { SyncedFile } from './synced-file.ts';
 export class HeaderState {
   readonly #file: SyncedFile;
   #metadata: Metadata;
-  /** What the file says. */
+  /** What the file says, but for bytes a failed write may or may not have changed. */
   #stored: Header;
+  #uncertain: { from: number; to: number } | undefined;
 
   constructor(file: SyncedFile, metadata: Metadata) {
     this.#file = file;
@@ -40,11 +41,19 @@ export class HeaderState {
     let to = after.length;
     while (from < to && before[from] === after[from]) from++;
     while (to > from && before[to - 1] === after[to - 1]) to--;
-    if (to > from) await this.#file.write(from, after.subarray(from, to));
+    if (this.#uncertain !== undefined) {
+      from = Math.min(from, this.#uncertain.from);
+      to = Math.max(to, this.#uncertain.to);
+    }
+    if (to > from) {
+      this.#uncertain = { from, to };
+      await this.#file.write(from, after.subarray(from, to));
+      this.#uncertain = undefined;
+    }
     this.#stored = this.header;
   }
 
-  /** Changes fields, in the file too; see `store`. If that fails they stay as they were. */
+  /** Changes fields, in the file too; see `store`. If that fails they are as before for everybody. */
   async update(changes: Partial<Header>): Promise<void> {
     const before = this.#metadata;
     this.stage(changes);

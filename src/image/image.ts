@@ -17,9 +17,11 @@ import {
   readMetadata,
   readSnapshots,
 } from './metadata.ts';
+import type { Preallocation } from './new-image.ts';
 import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
-import type { RawLayer } from './raw-layer.ts';
+import type { Step } from './preallocation.ts';
+import { type RawLayer, wholeSectors } from './raw-layer.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WritableQcow2 } from './writable-qcow2.ts';
 import { WritableRaw } from './writable-raw.ts';
@@ -73,13 +75,12 @@ export class Image {
   readonly format: 'qcow2' | 'raw';
   /** The image file itself. */
   readonly storage: Storage;
-  /** Length of the disk in bytes (of the snapshot, if one was chosen). */
-  readonly virtualSize: number;
   readonly #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
   #disk: Promise<WritableDisk> | undefined;
   #qcow2: WritableQcow2 | undefined;
   #kernel: Kernel | undefined;
+  #rawSize: number;
   readonly #given: GivenFiles;
   readonly #resolver: OutsideResolver | undefined;
   readonly #snapshot: Snapshot | undefined;
@@ -103,8 +104,7 @@ export class Image {
     this.#given = given;
     this.#resolver = options.resolver;
     this.#snapshot = snapshot;
-    const size = metadata?.virtualSize ?? Math.ceil(storage.size / 512) * 512;
-    this.virtualSize = snapshot?.diskSize ?? size;
+    this.#rawSize = wholeSectors(storage.size);
   }
 
   /**
@@ -154,6 +154,11 @@ export class Image {
   /** What a qcow2 file says of itself, as it is now; undefined for raw. */
   get metadata(): Metadata | undefined {
     return this.#qcow2?.header.metadata ?? this.#metadata;
+  }
+
+  /** Length of the disk in bytes, as it is now (of the snapshot, if one was chosen). */
+  get virtualSize(): number {
+    return this.#snapshot?.diskSize ?? this.metadata?.virtualSize ?? this.#rawSize;
   }
 
   /** Whether the image was opened for writing. */
@@ -238,11 +243,8 @@ export class Image {
    *   EXTERNAL_REFUSED, and those of opening the files below
    */
   read(offset: number, into: Uint8Array): Promise<void> {
-    if (!Number.isSafeInteger(offset) || offset < 0 || offset + into.length > this.virtualSize) {
-      const text = `read of ${into.length} bytes at offset ${offset}: the disk has ${this.virtualSize} bytes`;
-      return Promise.reject(new Qcow2Error('INVALID_ARGUMENT', text, { guestOffset: offset }));
-    }
     return this.withChain(async (chain) => {
+      requireOnDisk('read', offset, into.length, this.virtualSize);
       const end = offset + into.length;
       for (let at = offset; at < end; ) {
         const reached = await chain.map(at, Math.min(at + READ_BYTES, end), this.#plan);
@@ -300,6 +302,21 @@ export class Image {
   flush(): Promise<void> {
     if (!this.writable) return Promise.reject(notWritable(this.storage, NOT_OPENED));
     return this.#inTurn(async () => (await this.#disk)?.flush());
+  }
+
+  /**
+   * Gives the disk another length, durably; see `resize`.
+   * @internal
+   */
+  changeSize(size: number, preallocation: Preallocation, step: Step): Promise<void> {
+    return this.#inTurn(async () => {
+      const disk = await this.#writableDisk();
+      try {
+        await disk.resize(size, preallocation, step);
+      } finally {
+        this.#rawSize = wholeSectors(this.storage.size);
+      }
+    });
   }
 
   /**

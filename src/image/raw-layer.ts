@@ -8,8 +8,8 @@ export class RawLayer implements Layer {
   readonly format = 'raw';
   readonly storage: Storage;
   readonly dataStorage: Storage;
-  readonly virtualSize: number;
   readonly clusterSize = 1;
+  #virtualSize: number;
   /** The extents asked for last, ahead of need: files are walked in order. */
   #window: { start: number; end: number; extents: Extent[] } = { start: 0, end: 0, extents: [] };
 
@@ -17,7 +17,17 @@ export class RawLayer implements Layer {
     this.storage = storage;
     this.dataStorage = storage;
     // A disk has whole sectors; a tail of a sector reads as zeros behind the file's end.
-    this.virtualSize = Math.ceil(storage.size / 512) * 512;
+    this.#virtualSize = wholeSectors(storage.size);
+  }
+
+  get virtualSize(): number {
+    return this.#virtualSize;
+  }
+
+  /** The file has another length. */
+  resized(): void {
+    this.#virtualSize = wholeSectors(this.storage.size);
+    this.forget();
   }
 
   mapRange(start: number, end: number, depth: number, plan: Plan): MaybePromise<number> {
@@ -54,6 +64,11 @@ export class RawLayer implements Layer {
     const found = this.storage.extents(start, end - start);
     return Array.isArray(found) ? keep(found) : found.then(keep);
   }
+}
+
+/** Bytes rounded up to whole sectors, which every disk has. */
+export function wholeSectors(bytes: number): number {
+  return Math.ceil(bytes / 512) * 512;
 }
 
 /** Pushes the runs of `[start, end)`; returns how far the extents reach, or the plan has room. */

@@ -1,6 +1,8 @@
 import { Qcow2Error } from '../errors.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
 
+const ZEROS = new Uint8Array(1 << 16);
+
 /**
  * A file that is being changed, and what of it is known to be durable. A sync that failed is final: the
  * system reports lost writes once only, so everything after it is refused with the same error.
@@ -47,6 +49,24 @@ export class SyncedFile {
     this.#isSynced = false;
     await this.storage.punchHole(offset, length);
     return true;
+  }
+
+  /** Makes a range that lies in the file zeros, and gives its space back where the storage can. */
+  async zero(offset: number, length: number): Promise<void> {
+    if (await this.punchHole(offset, length)) return;
+    const end = offset + length;
+    for (let at = offset; at < end; at += ZEROS.length)
+      await this.write(at, ZEROS.subarray(0, end - at));
+  }
+
+  /** Reserves space for a range, as zeros if it is behind the end; what it holds stays. */
+  async allocate(offset: number, length: number): Promise<void> {
+    this.requireSound();
+    this.#isSynced = false;
+    if (this.storage.allocate !== undefined) return this.storage.allocate(offset, length);
+    const end = offset + length;
+    for (let at = Math.max(offset, this.size); at < end; at += ZEROS.length)
+      await this.write(at, ZEROS.subarray(0, end - at));
   }
 
   async truncate(size: number): Promise<void> {

@@ -5,12 +5,15 @@ import { ClusterAllocator } from './allocator.ts';
 import type { Chain } from './backing-chain.ts';
 import { BitmapRecorder } from './bitmap-recorder.ts';
 import { FillReader } from './copy-on-write.ts';
+import { DiskResizer } from './disk-resizer.ts';
 import { GuestData } from './guest-data.ts';
 import { GuestWriter, type MappingContext } from './guest-writer.ts';
 import { HeaderState } from './header-state.ts';
 import { L2Slice } from './l2-slice.ts';
 import type { Metadata } from './metadata.ts';
+import type { Preallocation } from './new-image.ts';
 import { OverlapCheck } from './overlap-check.ts';
+import type { Step } from './preallocation.ts';
 import type { Qcow2Layer } from './qcow2-layer.ts';
 import { SyncedFile } from './synced-file.ts';
 import type { TableCache } from './table-cache.ts';
@@ -40,6 +43,7 @@ export class WritableQcow2 implements WritableDisk {
   readonly #bitmaps: BitmapRecorder;
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
+  readonly #resizer: DiskResizer;
 
   private constructor(
     chain: Chain,
@@ -93,6 +97,14 @@ export class WritableQcow2 implements WritableDisk {
       isRawDataFile: (autoclearFeatures & AUTOCLEAR_RAW_DATA_FILE) !== 0n,
     };
     this.#zeros = new ZeroWriter(context, rules, this.#writer, fill);
+    this.#resizer = new DiskResizer(context, {
+      chain,
+      header,
+      fill,
+      zeros: this.#zeros,
+      bitmaps: bitmaps.resizable,
+      flush: () => this.flush(),
+    });
   }
 
   /**
@@ -128,6 +140,12 @@ export class WritableQcow2 implements WritableDisk {
     this.#begin(offset, length);
     await this.#zeros.discard(offset, length);
     await this.#end();
+  }
+
+  async resize(size: number, preallocation: Preallocation, step: Step): Promise<void> {
+    this.#requireSound();
+    this.#chain.forget();
+    await this.#resizer.resize(size, preallocation, step);
   }
 
   /** Everything written so far is durable when this settles; what was freed can be used again. */

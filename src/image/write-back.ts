@@ -87,11 +87,10 @@ export class WriteBack {
     await this.#commitRefcounts();
   }
 
-  /** Clears the dirty bit, if it was set, when everything else is durable. */
+  /** Clears the dirty bit, if it was set (or may have been), when everything else is durable. */
   async finish(): Promise<void> {
     await this.commitAll();
     await this.barrier();
-    if (!this.#isMarkedDirty) return;
     const { incompatibleFeatures } = this.#header.header;
     await this.#header.update({ incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE_DIRTY });
     await this.file.sync();

@@ -43,6 +43,16 @@ export function requireWrite({ name = 'storage', write }: Storage): void {
 }
 
 /**
+ * Refuses a storage whose length cannot be set.
+ * @throws Qcow2Error READ_ONLY
+ */
+export function requireTruncate({ name = 'storage', truncate }: Storage): void {
+  if (typeof truncate === 'function') return;
+  const text = `'${name}' cannot be resized: its storage has no truncate; open it from one that has`;
+  throw new Qcow2Error('READ_ONLY', text, { file: name });
+}
+
+/**
  * Clears the autoclear bits of features that are not maintained here, durably, before anything else
  * is written (format section 4).
  */

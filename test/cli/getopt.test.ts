@@ -38,6 +38,15 @@ describe('option parsing', () => {
     expect(parse(...argv)).toEqual(expected);
   });
 
+  it('takes negative numbers for operands where a verb has such', () => {
+    const read = (...argv: string[]) => parseOptions(SHAPES, argv, true);
+    expect(read('-c', 'a', '-5G').operands).toEqual(['a', '-5G']);
+    expect(read('-.5k', '-+1', '-0x10').operands).toEqual(['-.5k', '-+1', '-0x10']);
+    expect(read('a', '--', '-x').operands).toEqual(['a', '-x']);
+    expect(read('-S', '-1', 'a').operands).toEqual(['a']);
+    expect(() => parse('-5G')).toThrow("unrecognized option '-5'");
+  });
+
   it.each([
     [['--foo'], "unrecognized option '--foo'"],
     [['-x'], "unrecognized option '-x'"],

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseSize, parseWholeNumber } from '../../src/cli/sizes.ts';
+import { parseResize, parseSize, parseWholeNumber } from '../../src/cli/sizes.ts';
 import { run } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
@@ -66,4 +66,28 @@ describe('whole numbers', () => {
       expect(ours(parseWholeNumber, text)).toBe(expected);
     },
   );
+});
+
+describe('sizes that may be relative', () => {
+  it.each([
+    ['20M', 20n << 20n],
+    ['+1k', 5024n],
+    ['-1k', 2976n],
+    ['++1k', 5024n],
+    ['-5000', -1000n],
+    ['16383P', 16383n << 50n],
+  ])('%s', (text, expected) => {
+    expect(parseResize(text, 4000)).toBe(expected);
+  });
+
+  it.each([
+    ['', "Parameter 'size' expects"],
+    ['+', "Parameter 'size' expects"],
+    ['--5', "Parameter 'size' expects"],
+    ['5x', "Parameter 'size' expects"],
+    ['16E', "Value '16E' is out of range"],
+    ['+16E', "Value '16E' is out of range"],
+  ])('refuses %j', (text, message) => {
+    expect(() => parseResize(text, 4000)).toThrow(message);
+  });
 });

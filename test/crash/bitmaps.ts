@@ -31,7 +31,10 @@ export async function bitmapsTellAll(
 }
 
 /** Indexes of the granules whose bits are set. */
-async function dirtyGranules(image: Image, entry: BitmapDirectoryEntry): Promise<Set<number>> {
+export async function dirtyGranules(
+  image: Image,
+  entry: BitmapDirectoryEntry,
+): Promise<Set<number>> {
   const { geometry } = image.metadata!;
   const table = new Uint8Array(entry.bitmapTableSize * 8);
   await image.storage.read(entry.bitmapTableOffset, table);

@@ -111,8 +111,8 @@ async function crowded(size: number): Promise<ImageBase> {
   return { files: { image }, disk };
 }
 
-/** The same with a bitmap in which no bit is set. */
-function withEmptyBitmap(spec: ImageSpec): ImageBase {
+/** A small image with a bitmap in which no bit is set. */
+export function withEmptyBitmap(spec: ImageSpec): ImageBase {
   const base = built(spec);
   const [table] = buildImage(spec).at.bitmapTables;
   base.files.image!.fill(0, table, table! + 8);

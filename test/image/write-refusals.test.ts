@@ -238,6 +238,56 @@ describe('lazy refcounts', () => {
   });
 });
 
+describe('lazy refcounts: a failed write of the dirty bit', () => {
+  const dirtyBitAt = 79;
+  const isDirty = ({ bytes }: MemoryStorage): boolean =>
+    (parseHeader(bytes).incompatibleFeatures & INCOMPATIBLE_DIRTY) !== 0n;
+
+  it.each([false, true])('that sets it is tried again (bit written: %s)', async (written) => {
+    const memory = await newImage({ size: 1 << 20, lazyRefcounts: true });
+    const storage = new Faulty(memory);
+    const image = await Image.open(storage, { writable: true });
+    storage.failWrite = (offset) => {
+      if (written && offset === dirtyBitAt) memory.bytes[offset]! |= 1;
+      return offset === dirtyBitAt;
+    };
+    await expect(image.write(0, DATA)).rejects.toThrow('No space left on device');
+    expect(image.metadata?.header.incompatibleFeatures).toBe(0n);
+    await expect(image.write(0, DATA)).rejects.toThrow('No space left on device');
+    storage.failWrite = undefined;
+    await image.write(0, DATA);
+    await image.flush();
+    expect(isDirty(memory)).toBe(true);
+    await image.close();
+    expect([isDirty(memory), await findingsOf(memory)]).toEqual([false, []]);
+  });
+
+  it('that set it without saying so is undone when the image is closed', async () => {
+    const memory = await newImage({ size: 1 << 20, lazyRefcounts: true });
+    const storage = new Faulty(memory);
+    const image = await Image.open(storage, { writable: true });
+    storage.failWrite = (offset) => {
+      memory.bytes[dirtyBitAt]! |= 1;
+      return offset === dirtyBitAt;
+    };
+    await expect(image.write(0, DATA)).rejects.toThrow('No space left on device');
+    storage.failWrite = undefined;
+    await image.close();
+    expect([isDirty(memory), await findingsOf(memory)]).toEqual([false, []]);
+  });
+
+  it('that clears it leaves it set, and the error is told', async () => {
+    const memory = await newImage({ size: 1 << 20, lazyRefcounts: true });
+    const storage = new Faulty(memory);
+    const image = await Image.open(storage, { writable: true });
+    await image.write(0, DATA);
+    storage.failWrite = (offset) => offset === dirtyBitAt;
+    await expect(image.close()).rejects.toThrow('No space left on device');
+    expect(isDirty(memory)).toBe(true);
+    expect(image.metadata?.header.incompatibleFeatures).toBe(INCOMPATIBLE_DIRTY);
+  });
+});
+
 describe('a storage that fails', () => {
   it('a write: that call is refused, what it took is given back, and others go on', async () => {
     const memory = await newImage({ size: 1 << 20 });
