@@ -54,6 +54,12 @@ export {
 } from './operations/info.ts';
 export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
+export {
+  applySnapshot,
+  type CreateSnapshotOptions,
+  createSnapshot,
+  deleteSnapshot,
+} from './operations/snapshot.ts';
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
 export { MemoryStorage } from './storage/memory.ts';

@@ -22,6 +22,7 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   measure: () => import('./commands/measure.ts'),
   dd: () => import('./commands/dd.ts'),
   bench: () => import('./commands/bench.ts'),
+  snapshot: () => import('./commands/snapshot.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),

@@ -70,13 +70,15 @@ function isStored(stored: number, subcluster: number): boolean {
 /** Reads what the guest sees, for parts of clusters that move. */
 export class FillReader {
   readonly #chain: Chain;
-  readonly #size: number;
   readonly #plan = new Plan();
 
-  /** @param size of the disk in bytes: behind it are zeros */
-  constructor(chain: Chain, size: number) {
+  constructor(chain: Chain) {
     this.#chain = chain;
-    this.#size = size;
+  }
+
+  /** Length of the disk in bytes: behind it are zeros. */
+  get #size(): number {
+    return this.#chain.layers[0]!.layer.virtualSize;
   }
 
   /** Fills `into` with the guest bytes from `start` on. */

@@ -73,8 +73,7 @@ export class Image {
   readonly format: 'qcow2' | 'raw';
   /** The image file itself. */
   readonly storage: Storage;
-  /** Length of the disk in bytes (of the snapshot, if one was chosen). */
-  readonly virtualSize: number;
+  readonly #rawSize: number;
   readonly #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
   #disk: Promise<WritableDisk> | undefined;
@@ -103,8 +102,7 @@ export class Image {
     this.#given = given;
     this.#resolver = options.resolver;
     this.#snapshot = snapshot;
-    const size = metadata?.virtualSize ?? Math.ceil(storage.size / 512) * 512;
-    this.virtualSize = snapshot?.diskSize ?? size;
+    this.#rawSize = Math.ceil(storage.size / 512) * 512;
   }
 
   /**
@@ -149,6 +147,11 @@ export class Image {
       await closeGiven(given);
       throw error;
     }
+  }
+
+  /** Length of the disk in bytes, as it is now (of the snapshot, if one was chosen). */
+  get virtualSize(): number {
+    return this.#snapshot?.diskSize ?? this.metadata?.virtualSize ?? this.#rawSize;
   }
 
   /** What a qcow2 file says of itself, as it is now; undefined for raw. */

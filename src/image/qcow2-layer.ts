@@ -36,11 +36,11 @@ export class Qcow2Layer implements Layer {
   readonly format = 'qcow2';
   readonly storage: Storage;
   readonly dataStorage: Storage;
-  readonly virtualSize: number;
   readonly clusterSize: number;
   readonly geometry: Geometry;
   readonly #context: LayerContext;
-  readonly #l1: L1Table;
+  #l1: L1Table;
+  #virtualSize: number;
   readonly #tableStorage: number;
   readonly #flags: number;
   /** The L1 entry looked up last: chunks walk a table front to back. */
@@ -59,13 +59,24 @@ export class Qcow2Layer implements Layer {
     this.dataStorage = dataStorage;
     this.geometry = geometryOf(header);
     this.clusterSize = this.geometry.clusterSize;
-    this.virtualSize = view.virtualSize;
+    this.#virtualSize = view.virtualSize;
     this.#l1 = view.l1;
     this.#context = context;
     this.#tableStorage = context.tables.register(storage);
     this.#flags =
       (header.version === 2 ? L2_VERSION_2 : 0) | (dataStorage !== storage ? L2_DATA_FILE : 0);
     this.#requireWholeL1();
+  }
+
+  get virtualSize(): number {
+    return this.#virtualSize;
+  }
+
+  /** Goes on with another L1 table, and another size of the disk in bytes. */
+  moveTo(l1: L1Table, virtualSize: number): void {
+    this.#l1 = l1;
+    this.#virtualSize = virtualSize;
+    this.forget();
   }
 
   async mapRange(start: number, end: number, depth: number, plan: Plan): Promise<number> {

@@ -37,6 +37,7 @@ export class WritableQcow2 implements WritableDisk {
   /** The active L1 table and what it leads to. */
   readonly active: ActiveTables;
   readonly #chain: Chain;
+  readonly #layer: Qcow2Layer;
   readonly #bitmaps: BitmapRecorder;
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
@@ -52,6 +53,7 @@ export class WritableQcow2 implements WritableDisk {
     const { geometry } = layer;
     const { version, autoclearFeatures } = header.header;
     this.#chain = chain;
+    this.#layer = layer;
     this.#bitmaps = bitmaps;
     this.header = header;
     this.writeBack = writeBack;
@@ -73,13 +75,11 @@ export class WritableQcow2 implements WritableDisk {
       writeBack,
       () => chain.forget(),
     );
-    const size = layer.virtualSize;
-    const fill = new FillReader(chain, size);
+    const fill = new FillReader(chain);
     const dataFile = layer.dataStorage !== layer.storage;
     const context: MappingContext = {
       layer,
       geometry,
-      size,
       active: this.active,
       allocator: this.allocator,
       writeBack,
@@ -138,6 +138,35 @@ export class WritableQcow2 implements WritableDisk {
     await this.#releaseFreed();
   }
 
+  /** Everything is in the file and durable: counters that may stay behind (lazy refcounts) as well. */
+  async settle(): Promise<void> {
+    await this.flush();
+    await this.writeBack.commitAll();
+    await this.writeBack.barrier();
+  }
+
+  /**
+   * Takes references from clusters nothing on the disk leads to any more, and gives back the space of
+   * those that become free.
+   * @throws Qcow2Error BAD_ENTRY: there are not so many
+   */
+  async releaseClusters(offset: number, clusters: number, times = 1): Promise<void> {
+    const { clusterSize } = this.header.metadata.geometry;
+    for (const free of await this.allocator.addReference(offset, clusters, -times))
+      await this.#discard(free.offset, free.clusters * clusterSize);
+  }
+
+  /** Must be called when the active L1 table or the disk's size has changed, and snapshots with it. */
+  tablesChanged(): void {
+    const { header, metadata } = this.header;
+    this.#layer.moveTo(
+      { offset: header.l1TableOffset, entries: header.l1Size },
+      metadata.virtualSize,
+    );
+    this.active.forget();
+    this.#chain.forget();
+  }
+
   async finish(): Promise<void> {
     await this.flush();
     await this.#bitmaps.store(this.allocator);
@@ -161,10 +190,13 @@ export class WritableQcow2 implements WritableDisk {
 
   async #releaseFreed(): Promise<void> {
     if (!this.allocator.hasFreed) return;
+    await this.allocator.releaseFreed((offset, length) => this.#discard(offset, length));
+  }
+
+  /** Gives the space of host clusters back that nothing names. */
+  async #discard(offset: number, length: number): Promise<void> {
     const { file } = this.writeBack;
-    await this.allocator.releaseFreed(async (offset, length) => {
-      const end = Math.min(offset + length, file.size);
-      if (end > offset) await file.punchHole(offset, end - offset);
-    });
+    const end = Math.min(offset + length, file.size);
+    if (end > offset) await file.punchHole(offset, end - offset);
   }
 }
