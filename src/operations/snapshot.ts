@@ -18,6 +18,7 @@ import type { Image } from '../image/image.ts';
 import { readBitmaps, readSnapshots } from '../image/metadata.ts';
 import type { Structure } from '../image/overlap-check.ts';
 import type { L1Table } from '../image/qcow2-layer.ts';
+import { requireUnsharedTables } from '../image/shared-tables.ts';
 import type { WritableQcow2 } from '../image/writable-qcow2.ts';
 import { type SnapshotInfo, snapshotInfo } from './info.ts';
 
@@ -42,7 +43,7 @@ export interface CreateSnapshotOptions {
  * import { createSnapshot, openImage } from 'qcow2';
  *
  * const image = await openImage('disk.qcow2', { writable: true });
- * const { id } = await createSnapshot(image, 'before the update');
+ * const { id } = await createSnapshot(image, 'tuesday');
  * await image.write(0, new Uint8Array(512));
  * await image.close();
  */
@@ -102,7 +103,7 @@ export function createSnapshot(
  * import { applySnapshot, openImage } from 'qcow2';
  *
  * const image = await openImage('disk.qcow2', { writable: true });
- * await applySnapshot(image, 'before the update');
+ * await applySnapshot(image, 'monday');
  * await image.close();
  */
 export function applySnapshot(image: Image, wanted: string | SnapshotQuery): Promise<SnapshotInfo> {
@@ -115,7 +116,7 @@ export function applySnapshot(image: Image, wanted: string | SnapshotQuery): Pro
     await disk.settle();
     const old = activeL1(disk);
     const oldL1 = await readL1(storage, old);
-    const l1 = withoutFlags(await readL1(storage, l1Of(snapshot)));
+    const l1 = withoutFlags(await readL1Of(disk, snapshot));
     const tree = new ClusterTree(disk, image.kernel);
     // It goes when the other one is there: nothing may be wrong with it.
     await tree.visit(oldL1, () => {});
@@ -155,7 +156,7 @@ export function applySnapshot(image: Image, wanted: string | SnapshotQuery): Pro
  * import { deleteSnapshot, openImage } from 'qcow2';
  *
  * const image = await openImage('disk.qcow2', { writable: true });
- * await deleteSnapshot(image, { name: 'before the update' });
+ * await deleteSnapshot(image, { name: 'monday' });
  * await image.close();
  */
 export function deleteSnapshot(
@@ -167,9 +168,8 @@ export function deleteSnapshot(
     const { storage } = writeBack.file;
     const known = await snapshotsOf(disk);
     const snapshot = pickSnapshot(known, wanted, storage);
-    validateSnapshotL1(snapshot, header.metadata.geometry, storage.size);
     await disk.settle();
-    const l1 = await readL1(storage, l1Of(snapshot));
+    const l1 = await readL1Of(disk, snapshot);
     const tree = new ClusterTree(disk, image.kernel);
     // Afterwards nothing leads to it any more: it must be possible to take it apart.
     await tree.visit(l1, () => {});
@@ -268,7 +268,6 @@ async function requireApplicable(
 ): Promise<number> {
   const { storage } = writeBack.file;
   const { geometry, header: now } = header.metadata;
-  validateSnapshotL1(snapshot, geometry, storage.size);
   if ((await readBitmaps(storage, header.metadata)).length > 0) {
     const text = `'${storage.name}' has dirty bitmaps, which would not tell what applying a snapshot changes; remove them first`;
     throw new Qcow2Error('REFUSED', text, { structure: 'bitmap directory' });
@@ -287,8 +286,17 @@ function activeL1({ header }: WritableQcow2): L1Table {
   return { offset: header.header.l1TableOffset, entries: header.header.l1Size };
 }
 
-function l1Of({ l1TableOffset, l1Size }: Snapshot): L1Table {
-  return { offset: l1TableOffset, entries: l1Size };
+/** The L1 table of a snapshot, once it is known to be one. */
+async function readL1Of(
+  { header, writeBack }: WritableQcow2,
+  snapshot: Snapshot,
+): Promise<Uint8Array> {
+  const { storage } = writeBack.file;
+  const { geometry } = header.metadata;
+  validateSnapshotL1(snapshot, geometry, storage.size);
+  const l1 = { offset: snapshot.l1TableOffset, entries: snapshot.l1Size };
+  await requireUnsharedTables(storage, l1, geometry);
+  return readL1(storage, l1);
 }
 
 /** A copy of an L1 table in which no entry owns its L2 table. */
