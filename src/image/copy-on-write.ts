@@ -70,20 +70,18 @@ function isStored(stored: number, subcluster: number): boolean {
 /** Reads what the guest sees, for parts of clusters that move. */
 export class FillReader {
   readonly #chain: Chain;
+  /** Of the disk in bytes: behind it are zeros. */
+  size: number;
   readonly #plan = new Plan();
 
-  constructor(chain: Chain) {
+  constructor(chain: Chain, size: number) {
     this.#chain = chain;
-  }
-
-  /** Length of the disk in bytes: behind it are zeros. */
-  get #size(): number {
-    return this.#chain.layers[0]!.layer.virtualSize;
+    this.size = size;
   }
 
   /** Fills `into` with the guest bytes from `start` on. */
   async read(start: number, into: Uint8Array): Promise<void> {
-    const end = Math.max(start, Math.min(start + into.length, this.#size));
+    const end = Math.max(start, Math.min(start + into.length, this.size));
     into.fill(0, end - start);
     for (let at = start; at < end; ) {
       const reached = await this.#chain.map(at, end, this.#plan);
@@ -94,7 +92,7 @@ export class FillReader {
 
   /** Whether a guest range is known to read as zeros, by the tables alone. */
   async isZero(start: number, end: number): Promise<boolean> {
-    const to = Math.min(end, this.#size);
+    const to = Math.min(end, this.size);
     for (let at = start; at < to; ) {
       at = await this.#chain.map(at, to, this.#plan);
       for (let i = 0; i < this.#plan.count; i++)

@@ -14,6 +14,8 @@ import type { WriteBack } from './write-back.ts';
 export interface MappingContext {
   layer: Qcow2Layer;
   geometry: Geometry;
+  /** Length of the disk in bytes. */
+  size: number;
   active: ActiveTables;
   allocator: ClusterAllocator;
   writeBack: WriteBack;
@@ -145,7 +147,7 @@ export class GuestWriter {
     from: number,
     bytes: Uint8Array,
   ): Promise<void> {
-    const { data, active, slice, layer } = this.#context;
+    const { data, active, slice, size } = this.#context;
     const { clusterSize } = this.#geometry;
     const to = from + bytes.length;
     const last = range.count - 1;
@@ -161,7 +163,7 @@ export class GuestWriter {
       from,
       fillFrom,
       // A data file ends with the disk; a cluster of the image itself is always whole.
-      fillTo: this.#isOutside ? Math.min(fillTo, Math.max(to, layer.virtualSize)) : fillTo,
+      fillTo: this.#isOutside ? Math.min(fillTo, Math.max(to, size)) : fillTo,
     });
   }
 

@@ -73,7 +73,7 @@ export class Image {
   readonly format: 'qcow2' | 'raw';
   /** The image file itself. */
   readonly storage: Storage;
-  readonly #rawSize: number;
+  #rawSize: number;
   readonly #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
   #disk: Promise<WritableDisk> | undefined;

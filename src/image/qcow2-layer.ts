@@ -39,8 +39,8 @@ export class Qcow2Layer implements Layer {
   readonly clusterSize: number;
   readonly geometry: Geometry;
   readonly #context: LayerContext;
-  #l1: L1Table;
   #virtualSize: number;
+  #l1: L1Table;
   readonly #tableStorage: number;
   readonly #flags: number;
   /** The L1 entry looked up last: chunks walk a table front to back. */
@@ -72,8 +72,8 @@ export class Qcow2Layer implements Layer {
     return this.#virtualSize;
   }
 
-  /** Goes on with another L1 table, and another size of the disk in bytes. */
-  moveTo(l1: L1Table, virtualSize: number): void {
+  /** The L1 table has moved, or the disk has another length. */
+  moved(l1: L1Table, virtualSize: number): void {
     this.#l1 = l1;
     this.#virtualSize = virtualSize;
     this.forget();

@@ -37,7 +37,8 @@ export class WritableQcow2 implements WritableDisk {
   /** The active L1 table and what it leads to. */
   readonly active: ActiveTables;
   readonly #chain: Chain;
-  readonly #layer: Qcow2Layer;
+  readonly #context: MappingContext;
+  readonly #fill: FillReader;
   readonly #bitmaps: BitmapRecorder;
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
@@ -53,7 +54,6 @@ export class WritableQcow2 implements WritableDisk {
     const { geometry } = layer;
     const { version, autoclearFeatures } = header.header;
     this.#chain = chain;
-    this.#layer = layer;
     this.#bitmaps = bitmaps;
     this.header = header;
     this.writeBack = writeBack;
@@ -75,17 +75,21 @@ export class WritableQcow2 implements WritableDisk {
       writeBack,
       () => chain.forget(),
     );
-    const fill = new FillReader(chain);
+    const size = layer.virtualSize;
+    const fill = new FillReader(chain, size);
     const dataFile = layer.dataStorage !== layer.storage;
     const context: MappingContext = {
       layer,
       geometry,
+      size,
       active: this.active,
       allocator: this.allocator,
       writeBack,
       data: new GuestData(writeBack, fill),
       slice: new L2Slice(kernel.arena, { geometry, version, dataFile }),
     };
+    this.#context = context;
+    this.#fill = fill;
     this.#writer = new GuestWriter(context);
     const rules = {
       version,
@@ -158,11 +162,13 @@ export class WritableQcow2 implements WritableDisk {
 
   /** Must be called when the active L1 table or the disk's size has changed, and snapshots with it. */
   tablesChanged(): void {
-    const { header, metadata } = this.header;
-    this.#layer.moveTo(
+    const { header, virtualSize } = this.header.metadata;
+    this.#context.layer.moved(
       { offset: header.l1TableOffset, entries: header.l1Size },
-      metadata.virtualSize,
+      virtualSize,
     );
+    this.#context.size = virtualSize;
+    this.#fill.size = virtualSize;
     this.active.forget();
     this.#chain.forget();
   }

@@ -68,7 +68,7 @@ export class ZeroWriter {
     if (last <= first) return;
     await this.#eachRange(first, last, (range) => this.#discardEntries(range));
     if (this.#isOutside && (this.#rules.isRawDataFile || this.#canPunch))
-      await this.#context.data.zero(first, Math.min(last, this.#context.layer.virtualSize) - first);
+      await this.#context.data.zero(first, Math.min(last, this.#context.size) - first);
   }
 
   get #canPunch(): boolean {
@@ -77,9 +77,7 @@ export class ZeroWriter {
 
   /** Where the last whole unit ends; the last one of the disk counts as whole. */
   #unitEnd(end: number, unit: number): number {
-    return end === this.#context.layer.virtualSize
-      ? Math.ceil(end / unit) * unit
-      : end - (end % unit);
+    return end === this.#context.size ? Math.ceil(end / unit) * unit : end - (end % unit);
   }
 
   /** Zeroes a part of one unit: all of it if the rest reads as zeros, else by writing them. */
@@ -103,7 +101,7 @@ export class ZeroWriter {
       await this.#eachRange(start, end, (range) => this.#zeroEntries(range, start, end, unmap));
       return;
     }
-    const to = Math.min(end, this.#context.layer.virtualSize);
+    const to = Math.min(end, this.#context.size);
     for (let at = start; at < to; at += ZEROS.length)
       await this.#writer.write(at, ZEROS.subarray(0, to - at));
   }
@@ -180,7 +178,7 @@ export class ZeroWriter {
 
   /** A part of a compressed cluster cannot be zeroed by its entry. */
   async #zeroInStream(start: number, end: number): Promise<number> {
-    const to = Math.min(end, this.#context.layer.virtualSize);
+    const to = Math.min(end, this.#context.size);
     await this.#writer.write(start, new Uint8Array(to - start));
     return 1;
   }

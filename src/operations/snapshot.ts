@@ -15,7 +15,7 @@ import { ClusterTree, l2OffsetAt, readL1 } from '../image/cluster-tree.ts';
 import { L1_TABLE } from '../image/dirty-pages.ts';
 import { pickSnapshot, type SnapshotQuery } from '../image/identify.ts';
 import type { Image } from '../image/image.ts';
-import { readBitmaps, readSnapshots } from '../image/metadata.ts';
+import { type Metadata, readBitmaps, readSnapshots } from '../image/metadata.ts';
 import type { Structure } from '../image/overlap-check.ts';
 import type { L1Table } from '../image/qcow2-layer.ts';
 import { requireUnsharedTables } from '../image/shared-tables.ts';
@@ -55,7 +55,7 @@ export function createSnapshot(
   return image.withWritable(async (disk) => {
     const { writeBack, header } = disk;
     const known = await snapshotsOf(disk);
-    const fresh = newSnapshot(name, date, known, header.header);
+    const fresh = newSnapshot(name, date, known, header.metadata);
     // Refuses what does not fit before anything changes.
     const oldTable = encodeSnapshotTable(known).length;
     encodeSnapshotTable([...known, fresh]);
@@ -67,7 +67,7 @@ export function createSnapshot(
     const { snapshot, snapshotsOffset } = await orUndo(disk, async (undo) => {
       const l1TableOffset = await place(disk, 'snapshot L1 table', withoutFlags(l1), undo);
       const taken = { ...fresh, l1TableOffset };
-      const all = [...known.map((each) => complete(each, header.header)), taken];
+      const all = [...known.map((each) => complete(each, header.metadata)), taken];
       const table = await place(disk, 'snapshot table', encodeSnapshotTable(all), undo);
       undo.push(() => tree.updateCopiedFlags(active));
       await tree.addReferences(l1);
@@ -174,7 +174,7 @@ export function deleteSnapshot(
     // Afterwards nothing leads to it any more: it must be possible to take it apart.
     await tree.visit(l1, () => {});
     const kept = known.filter((each) => each !== snapshot);
-    const bytes = encodeSnapshotTable(kept.map((each) => complete(each, header.header)));
+    const bytes = encodeSnapshotTable(kept.map((each) => complete(each, header.metadata)));
     const snapshotsOffset = await orUndo(disk, async (undo) => {
       const at = await place(disk, 'snapshot table', bytes, undo);
       await writeBack.commitAll();
@@ -213,7 +213,7 @@ function newSnapshot(
   name: string,
   date: Date,
   known: readonly Snapshot[],
-  { l1Size, size }: Header,
+  { header, virtualSize }: Metadata,
 ): Snapshot {
   const seconds = Math.floor(date.getTime() / 1000);
   if (!(seconds >= 0 && seconds < 2 ** 32)) {
@@ -222,13 +222,13 @@ function newSnapshot(
   }
   const snapshot = {
     l1TableOffset: 0,
-    l1Size,
+    l1Size: header.l1Size,
     dateSec: seconds,
     dateNsec: (date.getTime() - seconds * 1000) * 1_000_000,
     vmClockNsec: 0n,
     vmStateSize32: 0,
     vmStateSize64: 0,
-    diskSize: size,
+    diskSize: virtualSize,
     icount: 0n,
     unknownExtra: new Uint8Array(0),
     id: nameOf(nextId(known)),
@@ -250,12 +250,12 @@ function nextId(known: readonly Snapshot[]): string {
 }
 
 /** An entry with all the fields that are known today: version 3 demands the disk size of every one. */
-function complete(snapshot: Snapshot, { size }: Header): Snapshot {
+function complete(snapshot: Snapshot, { virtualSize }: Metadata): Snapshot {
   if (snapshot.icount !== undefined) return snapshot;
   return {
     ...snapshot,
     vmStateSize64: vmStateSize(snapshot),
-    diskSize: snapshot.diskSize ?? size,
+    diskSize: snapshot.diskSize ?? virtualSize,
     icount: ICOUNT_OFF,
     unknownExtra: new Uint8Array(0),
   };
@@ -267,14 +267,14 @@ async function requireApplicable(
   snapshot: Snapshot,
 ): Promise<number> {
   const { storage } = writeBack.file;
-  const { geometry, header: now } = header.metadata;
+  const { geometry, virtualSize } = header.metadata;
   if ((await readBitmaps(storage, header.metadata)).length > 0) {
     const text = `'${storage.name}' has dirty bitmaps, which would not tell what applying a snapshot changes; remove them first`;
     throw new Qcow2Error('REFUSED', text, { structure: 'bitmap directory' });
   }
-  const size = snapshot.diskSize ?? now.size;
-  if (size !== now.size && now.version === 2) {
-    const text = `snapshot '${snapshot.name.text}' has a disk of ${size} bytes, the image one of ${now.size}: version 2 images with snapshots cannot change their size; amend the image to compat=1.1`;
+  const size = snapshot.diskSize ?? virtualSize;
+  if (size !== virtualSize && header.header.version === 2) {
+    const text = `snapshot '${snapshot.name.text}' has a disk of ${size} bytes, the image one of ${virtualSize}: version 2 images with snapshots cannot change their size; amend the image to compat=1.1`;
     throw new Qcow2Error('REFUSED', text, { structure: 'snapshot table entry', value: size });
   }
   if (size % SECTOR_SIZE === 0 && l1Needed(size, geometry) <= MAX_L1_ENTRIES) return size;
