@@ -55,6 +55,12 @@ export {
 export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
 export { type ResizeOptions, resize } from './operations/resize.ts';
+export {
+  applySnapshot,
+  type CreateSnapshotOptions,
+  createSnapshot,
+  deleteSnapshot,
+} from './operations/snapshot.ts';
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
 export { MemoryStorage } from './storage/memory.ts';

@@ -416,6 +416,38 @@ export const VERBS = {
       ['+SIZE, -SIZE', 'so much longer, or shorter, than it is'],
     ],
   },
+  snapshot: {
+    summary: 'List the internal snapshots of an image, take one, go back to one or delete one.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      { name: 'list', short: 'l', help: 'list the snapshots' },
+      {
+        name: 'apply',
+        short: 'a',
+        argument: 'SNAPSHOT',
+        help: 'make the disk what it was then: an id or a name; what it holds now is lost',
+      },
+      {
+        name: 'create',
+        short: 'c',
+        argument: 'NAME',
+        help: 'take a snapshot of what the disk holds now',
+      },
+      {
+        name: 'delete',
+        short: 'd',
+        argument: 'NAME',
+        help: 'delete the first snapshot of this name',
+      },
+      QUIET,
+      FORCE_SHARE,
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
   adopt: {
     summary: 'Make a qcow2 image around a raw disk, which stays as it is and keeps the data.',
     operands: 'DISK IMAGE',

@@ -23,6 +23,7 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   dd: () => import('./commands/dd.ts'),
   bench: () => import('./commands/bench.ts'),
   resize: () => import('./commands/resize.ts'),
+  snapshot: () => import('./commands/snapshot.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),

@@ -117,12 +117,14 @@ export class ClusterAllocator {
   /**
    * Adds `delta` references to each of `count` clusters from a host offset on; of all or of none.
    * Lowering to zero frees at once: for what no table on the disk names.
+   * @returns the runs of clusters that became free
    * @throws Qcow2Error TOO_LARGE: the counters are too narrow; BAD_ENTRY: there are not so many
    */
-  async addReference(offset: number, count: number, delta: number): Promise<void> {
-    const first = offset / this.#geometry.clusterSize;
+  async addReference(offset: number, count: number, delta: number): Promise<ClusterRun[]> {
+    const { clusterSize } = this.#geometry;
+    const first = offset / clusterSize;
     await this.refcounts.add(first, count, delta);
-    if (delta < 0) await this.#foundFree(first, count);
+    return delta < 0 ? this.#foundFree(first, count) : [];
   }
 
   /** Takes one reference from each of `count` clusters, once what is on the disk names them no more. */
@@ -162,8 +164,8 @@ export class ClusterAllocator {
     for (let i = 0; i < waiting.length; i += 2) {
       const [first, count] = [waiting[i]!, waiting[i + 1]!];
       await this.refcounts.add(first, count, -1);
-      for (const [free, length] of await this.#foundFree(first, count))
-        await discard(free! * clusterSize, length! * clusterSize);
+      for (const free of await this.#foundFree(first, count))
+        await discard(free.offset, free.clusters * clusterSize);
     }
   }
 
@@ -190,16 +192,15 @@ export class ClusterAllocator {
   }
 
   /** Learns which clusters of a range became free. */
-  async #foundFree(first: number, count: number): Promise<number[][]> {
-    const found: number[][] = [];
-    await this.refcounts.zeros(first, count, (free, length) => found.push([free, length]));
-    for (const [free, length] of found) {
-      this.#hint = Math.min(this.#hint, free!);
-      this.#tables.dropDirty(
-        free! * this.#geometry.clusterSize,
-        length! * this.#geometry.clusterSize,
-      );
-    }
+  async #foundFree(first: number, count: number): Promise<ClusterRun[]> {
+    const { clusterSize } = this.#geometry;
+    const found: ClusterRun[] = [];
+    await this.refcounts.zeros(first, count, (free, clusters) => {
+      this.#hint = Math.min(this.#hint, free);
+      found.push({ offset: free * clusterSize, clusters });
+    });
+    for (const { offset, clusters } of found)
+      this.#tables.dropDirty(offset, clusters * clusterSize);
     return found;
   }
 

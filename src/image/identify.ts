@@ -33,6 +33,18 @@ export async function findSnapshot(
   wanted: string | SnapshotQuery,
 ): Promise<Snapshot> {
   const snapshots = metadata ? await readSnapshots(storage, metadata) : [];
+  return pickSnapshot(snapshots, wanted, storage);
+}
+
+/**
+ * The first of some snapshots that is wanted; see `findSnapshot`.
+ * @throws Qcow2Error NOT_FOUND
+ */
+export function pickSnapshot(
+  snapshots: readonly Snapshot[],
+  wanted: string | SnapshotQuery,
+  storage: Storage,
+): Snapshot {
   const query = typeof wanted === 'string' ? null : wanted;
   const found = query
     ? snapshots.find(

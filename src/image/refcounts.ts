@@ -192,6 +192,40 @@ export class Refcounts {
     }
   }
 
+  /**
+   * Tells of each of the first `count` clusters in a list whether its counter is exactly 1.
+   * @param into gets 1 or 0 for each
+   */
+  async areOne(clusters: Float64Array, count: number, into: Uint8Array): Promise<void> {
+    const { refcountBits } = this.#geometry;
+    let part = -1;
+    let pointer = 0;
+    for (let i = 0; i < count; i++) {
+      const cluster = clusters[i]!;
+      const its = Math.floor(cluster / this.#partEntries);
+      if (its !== part) {
+        const found = this.#part(cluster);
+        pointer = typeof found === 'number' ? found : await found;
+        part = its;
+      }
+      into[i] =
+        pointer !== 0 && this.#isOne(pointer, cluster % this.#partEntries, refcountBits) ? 1 : 0;
+    }
+  }
+
+  #isOne(pointer: number, index: number, bits: number): boolean {
+    const bytes = this.#kernel.arena.u8;
+    if (bits < 8) {
+      const at = index * bits;
+      return ((bytes[pointer + (at >> 3)]! >> (at & 7)) & (2 ** bits - 1)) === 1;
+    }
+    const width = bits / 8;
+    const last = pointer + (index + 1) * width - 1;
+    if (bytes[last] !== 1) return false;
+    for (let at = last - width + 1; at < last; at++) if (bytes[at] !== 0) return false;
+    return true;
+  }
+
   /** Counters changed; how many, or -1 - the number of clusters in front of the one that cannot. */
   async #addInPart(cluster: number, most: number, delta: number): Promise<number> {
     const { exports } = this.#kernel;

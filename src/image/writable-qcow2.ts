@@ -40,6 +40,8 @@ export class WritableQcow2 implements WritableDisk {
   /** The active L1 table and what it leads to. */
   readonly active: ActiveTables;
   readonly #chain: Chain;
+  readonly #context: MappingContext;
+  readonly #fill: FillReader;
   readonly #bitmaps: BitmapRecorder;
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
@@ -90,6 +92,8 @@ export class WritableQcow2 implements WritableDisk {
       data: new GuestData(writeBack, fill),
       slice: new L2Slice(kernel.arena, { geometry, version, dataFile }),
     };
+    this.#context = context;
+    this.#fill = fill;
     this.#writer = new GuestWriter(context);
     const rules = {
       version,
@@ -156,6 +160,37 @@ export class WritableQcow2 implements WritableDisk {
     await this.#releaseFreed();
   }
 
+  /** Everything is in the file and durable: counters that may stay behind (lazy refcounts) as well. */
+  async settle(): Promise<void> {
+    await this.flush();
+    await this.writeBack.commitAll();
+    await this.writeBack.barrier();
+  }
+
+  /**
+   * Takes references from clusters nothing on the disk leads to any more, and gives back the space of
+   * those that become free.
+   * @throws Qcow2Error BAD_ENTRY: there are not so many
+   */
+  async releaseClusters(offset: number, clusters: number, times = 1): Promise<void> {
+    const { clusterSize } = this.header.metadata.geometry;
+    for (const free of await this.allocator.addReference(offset, clusters, -times))
+      await this.#discard(free.offset, free.clusters * clusterSize);
+  }
+
+  /** Must be called when the active L1 table or the disk's size has changed, and snapshots with it. */
+  tablesChanged(): void {
+    const { header, virtualSize } = this.header.metadata;
+    this.#context.layer.moved(
+      { offset: header.l1TableOffset, entries: header.l1Size },
+      virtualSize,
+    );
+    this.#context.size = virtualSize;
+    this.#fill.size = virtualSize;
+    this.active.forget();
+    this.#chain.forget();
+  }
+
   async finish(): Promise<void> {
     await this.flush();
     await this.#bitmaps.store(this.allocator);
@@ -179,10 +214,13 @@ export class WritableQcow2 implements WritableDisk {
 
   async #releaseFreed(): Promise<void> {
     if (!this.allocator.hasFreed) return;
+    await this.allocator.releaseFreed((offset, length) => this.#discard(offset, length));
+  }
+
+  /** Gives the space of host clusters back that nothing names. */
+  async #discard(offset: number, length: number): Promise<void> {
     const { file } = this.writeBack;
-    await this.allocator.releaseFreed(async (offset, length) => {
-      const end = Math.min(offset + length, file.size);
-      if (end > offset) await file.punchHole(offset, end - offset);
-    });
+    const end = Math.min(offset + length, file.size);
+    if (end > offset) await file.punchHole(offset, end - offset);
   }
 }

@@ -63,7 +63,18 @@ export class WriteBack {
   /** To be called before tables are changed: with lazy refcounts they may be wrong from here on. */
   beforeChange(): MaybePromise<void> {
     if (!this.#isLazy || this.#isMarkedDirty) return;
-    return this.#markDirty();
+    return this.markDirty();
+  }
+
+  /**
+   * Sets the dirty bit, durably: refcounts and copied flags may be wrong from here on, and who opens the
+   * image after a cut repairs them first. Version 2 has no such bit.
+   */
+  async markDirty(): Promise<void> {
+    const { incompatibleFeatures, version } = this.#header.header;
+    if (version === 2 || this.#isMarkedDirty) return;
+    await this.#header.update({ incompatibleFeatures: incompatibleFeatures | INCOMPATIBLE_DIRTY });
+    await this.file.sync();
   }
 
   /**
@@ -140,12 +151,6 @@ export class WriteBack {
 
   get #isMarkedDirty(): boolean {
     return (this.#header.header.incompatibleFeatures & INCOMPATIBLE_DIRTY) !== 0n;
-  }
-
-  async #markDirty(): Promise<void> {
-    const { incompatibleFeatures } = this.#header.header;
-    await this.#header.update({ incompatibleFeatures: incompatibleFeatures | INCOMPATIBLE_DIRTY });
-    await this.file.sync();
   }
 
   async #commitRefcounts(): Promise<void> {

@@ -259,7 +259,8 @@ export function fullBackingFilename(imageName: string, backingName: string): str
   return imageName.slice(0, imageName.lastIndexOf('/') + 1) + backingName;
 }
 
-function snapshotInfo(snapshot: Snapshot): SnapshotInfo {
+/** A snapshot as `info` shows it. */
+export function snapshotInfo(snapshot: Snapshot): SnapshotInfo {
   const { vmClockNsec, icount } = snapshot;
   const counted = icount !== undefined && icount !== ICOUNT_OFF;
   return {

@@ -35,7 +35,7 @@ export function withRubbish(bytes: Uint8Array, clusterSize: number): Uint8Array 
 }
 
 /** An image of mixed content, converted. */
-async function converted(
+export async function converted(
   size: number,
   create: Omit<NewImageOptions, 'size'>,
   { compress = false, content = makeContent('mixed', size, 7) } = {},
@@ -51,7 +51,7 @@ async function converted(
 }
 
 /** An empty overlay over a backing file of half its length. */
-async function overlay(
+export async function overlay(
   size: number,
   options: Omit<NewImageOptions, 'size'>,
   below: 'raw' | 'qcow2',
@@ -71,7 +71,7 @@ async function overlay(
 }
 
 /** A small image with clusters of every kind. */
-function built(spec: ImageSpec): ImageBase {
+export function built(spec: ImageSpec): ImageBase {
   const image = buildImage(spec);
   const { geometry } = image;
   const guest = new Uint8Array(spec.size ?? image.guest.length);
