@@ -328,8 +328,8 @@ function writeBits(
     offset = nextState(offsetEntry, offset, offsetBits);
     match = nextState(matchEntry, match, matchBits);
     literal = nextState(literalEntry, literal, literalBits);
-    // 33 bits are held at most.
-    if (code >> 24 > 31) {
+    // 33 bits are held at most, and shifts are modulo 64: with 31 more all of them would stay.
+    if (code >> 24 > 30) {
       store<u64>(out, bits);
       out += <usize>(held >> 3);
       bits >>= held & 56;

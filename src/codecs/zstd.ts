@@ -108,7 +108,8 @@ function encodeScratch(kernel: Kernel): Region {
 /** The region of a kernel that its codecs share; taking it may grow the memory. */
 function shared(regions: WeakMap<Kernel, Region>, kernel: Kernel, length: number): Region {
   let region = regions.get(kernel);
-  if (region === undefined) {
+  // A kernel that was reset has taken it back.
+  if (region === undefined || !kernel.arena.holds(region)) {
     region = kernel.arena.allocate(length);
     regions.set(kernel, region);
   }

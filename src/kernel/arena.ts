@@ -118,6 +118,11 @@ export class Arena {
     else this.#free.set(whole, [region.ptr]);
   }
 
+  /** Whether `region` was taken here and is not given back. */
+  holds(region: Region): boolean {
+    return this.#taken.has(region);
+  }
+
   /** Takes all regions back; whatever used them must be gone. The memory stays, ready to be used. */
   reset(): void {
     this.#free.clear();

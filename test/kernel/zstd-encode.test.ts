@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import * as fzstd from 'fzstd';
 import { describe, expect, test } from 'vitest';
@@ -68,6 +70,11 @@ const structured = fc
   });
 
 describe('every backend the same frame, read by every decoder', () => {
+  test('a sequence whose bits fill the 64 that are held', () => {
+    const packed = readFileSync(new URL('./fixtures/zstd-64-bits-held.gz', import.meta.url));
+    encode(gunzipSync(packed));
+  });
+
   test.each([9, 10, 11, 12, 13, 14, 15, 16])('%i cluster bits, all contents', (bits) => {
     for (const [i, plain] of contents(2 ** bits).entries()) encode(plain, `content ${i}`);
     for (const kind of ['zero', 'text', 'random', 'mixed'] as const) {
