@@ -5,7 +5,7 @@ import { batchContenders, contendersOf } from './contenders.mjs';
 import { measureRow } from './rounds.mjs';
 
 /** Rows of which a run takes less than a second have so many times the rounds. */
-const SHORT_FACTOR = 3;
+const SHORT_FACTOR = 2;
 
 /**
  * @param {object} options
