@@ -22,5 +22,5 @@ export {
 export { type FileOptions, FileStorage } from './storage/file.ts';
 export { type CompareFilesOptions, compareFiles } from './workers/compare-files.ts';
 export { type ConvertFileOptions, convertFile } from './workers/convert-file.ts';
-export type { ThreadOptions } from './workers/convert-threads.ts';
 export type { InputFiles } from './workers/messages.ts';
+export type { ThreadOptions } from './workers/worker-pool.ts';

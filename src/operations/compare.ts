@@ -52,8 +52,6 @@ export interface Comparison {
   images: readonly [Image, Image];
   /** Ascending; every call lists them anew. Those before one that cannot be listed still count. */
   jobs: () => AsyncIterable<CompareJob>;
-  /** Guest offset in bytes where comparing ends. */
-  limit: number;
 }
 
 /** Runs the jobs of a comparison, in order or on several threads. */
@@ -200,7 +198,7 @@ export async function compare(
     done = Math.max(done, end);
     return onProgress?.(done, total);
   };
-  const offset = await executor.run({ images: [first, second], jobs, limit }, finished);
+  const offset = await executor.run({ images: [first, second], jobs }, finished);
   if (offset >= 0) return differ({ kind: 'content', offset });
   if (mismatch >= 0) return differ({ kind: 'status', offset: mismatch });
   await onProgress?.(total, total);

@@ -67,8 +67,6 @@ export interface ConvertOptions extends OperationControl {
 /** Everything a thread needs to know to convert chunks; survives `structuredClone`. */
 export interface ConvertStepOptions {
   chunkBytes: number;
-  /** Which chunks there are; see `Source.chunks`. */
-  which: WantedChunks;
   target:
     | { format: 'raw'; size: number; minimumHole: number }
     | {
@@ -225,7 +223,7 @@ export async function convert(
   const total = source.size;
   const { chunkBytes } = prepared.step;
   async function* chunks(): AsyncGenerator<number> {
-    for await (const start of source.chunks(chunkBytes, prepared.step.which)) {
+    for await (const start of source.chunks(chunkBytes, prepared.which)) {
       requireGoingOn();
       yield start;
     }
@@ -260,6 +258,7 @@ export async function convert(
 
 interface PreparedTarget {
   step: ConvertStepOptions;
+  which: WantedChunks;
   file?: NewImageFile;
   bitmaps?: BitmapsToCopy | undefined;
 }
@@ -314,9 +313,9 @@ async function prepareTarget(
   return {
     step: {
       chunkBytes,
-      which,
       target: { format: 'qcow2', writer, compressionType, compressionLevel, leavesToBacking },
     },
+    which,
     file,
     bitmaps,
   };
@@ -359,8 +358,7 @@ async function prepareRaw(
   const minimumHole = dense ? 0 : (options.sparseSize ?? 4096);
   const step: ConvertStepOptions = {
     chunkBytes: CHUNK_BYTES,
-    which: dense ? 'all' : 'data',
     target: { format: 'raw', size: source.size, minimumHole },
   };
-  return { step };
+  return { step, which: dense ? 'all' : 'data' };
 }

@@ -3,10 +3,10 @@ import { createKernel } from '../kernel/kernel.ts';
 import type { NamedFiles } from '../node/open-image.ts';
 import { type CompareOptions, type CompareResult, compare } from '../operations/compare.ts';
 import { threadedCompareExecutor } from './compare-threads.ts';
-import type { ThreadOptions } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles } from './messages.ts';
 import { withEvents } from './progress-events.ts';
+import type { ThreadOptions } from './worker-pool.ts';
 
 /** Compares two image files. */
 export interface CompareFilesOptions

@@ -6,10 +6,15 @@ import {
   inlineCompareExecutor,
 } from '../operations/compare.ts';
 import { COMPARE_BYTES, type CompareJob } from '../operations/compare-plan.ts';
-import { type ThreadOptions, workersOf } from './convert-threads.ts';
 import type { ComparedJob, CompareStart, InputFiles } from './messages.ts';
 import { WorkShare } from './work-share.ts';
-import { defaultThreads, type Outcome, type PoolWork, WorkerPool } from './worker-pool.ts';
+import {
+  defaultThreads,
+  type Outcome,
+  type PoolWork,
+  type ThreadOptions,
+  WorkerPool,
+} from './worker-pool.ts';
 
 /** Up to so many guest bytes the calling thread is done sooner than others would have started. */
 const INLINE_BYTES = 8 * COMPARE_BYTES;
@@ -23,27 +28,20 @@ export function threadedCompareExecutor(
     async run(comparison, finished) {
       if (threads <= 1 || (await isSmall(comparison)))
         return inlineCompareExecutor.run(comparison, finished);
-      const share = new WorkShare(true);
+      const share = new WorkShare();
       const step = blocking ? await CompareStep.prepare(comparison.images) : undefined;
       const search = new FirstDifference(comparison, finished);
+      // This thread has made sure that nobody writes the images.
+      const workerData: CompareStart = { files: { ...files, share: true }, share: share.state };
+      const url = new URL('./compare-worker.js', import.meta.url);
       const work: PoolWork<CompareJob, ComparedJob> = {
-        steps: () => search.jobs(),
+        steps: search.jobs(),
         own: step && (async (job) => ({ offset: await step.run(job), end: job.end })),
+        start: () => new Worker(url, { workerData }),
         ended: (sequence, outcome) => search.ended(sequence, outcome),
       };
-      // The calling thread has made sure that nobody writes the images.
-      const unlocked = { ...files, share: true };
-      const workerData: CompareStart = {
-        files: unlocked,
-        limit: comparison.limit,
-        share: share.state,
-      };
-      const url = new URL('./compare-worker.js', import.meta.url);
-      const pool = new WorkerPool(share, work, () =>
-        Array.from({ length: workersOf(threads, blocking) }, () => new Worker(url, { workerData })),
-      );
       try {
-        await pool.run();
+        await new WorkerPool(share, work, threads).run();
       } finally {
         step?.release();
       }

@@ -1,20 +1,17 @@
 import { workerData } from 'node:worker_threads';
 import { createKernel } from '../kernel/kernel.ts';
 import { CompareStep } from '../operations/compare.ts';
-import { type CompareJob, compareJobs } from '../operations/compare-plan.ts';
+import type { CompareJob } from '../operations/compare-plan.ts';
 import { openSource } from './input-files.ts';
 import type { ComparedJob, CompareStart } from './messages.ts';
 import { WorkShare } from './work-share.ts';
 import { serve } from './worker-loop.ts';
 
 /** One thread of a comparison: its own descriptors, kernel and buffers. */
-const { files, limit, share } = workerData as CompareStart;
+const { files, share } = workerData as CompareStart;
 
-void serve<CompareJob, ComparedJob>(new WorkShare(false, share), async () => {
+void serve<CompareJob, ComparedJob>(new WorkShare(share), async () => {
   const [first, second] = await openSource(files, createKernel());
   const step = await CompareStep.prepare([first!, second!]);
-  return {
-    steps: compareJobs(first!, second!, limit),
-    run: async (job) => ({ offset: await step.run(job), end: job.end }),
-  };
+  return async (job) => ({ offset: await step.run(job), end: job.end });
 });

@@ -12,10 +12,11 @@ import type { OperationControl } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { FileStorage } from '../storage/file.ts';
-import { type ThreadOptions, threadedExecutor } from './convert-threads.ts';
+import { threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
+import type { ThreadOptions } from './worker-pool.ts';
 
 /** Guest bytes converted between two flushes in the background. */
 const FLUSH_BYTES = 128 * 2 ** 20;

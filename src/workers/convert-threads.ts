@@ -7,7 +7,7 @@ import {
 } from '../operations/convert.ts';
 import type { ConvertedChunk, ConvertStart, InputFiles, TargetPath } from './messages.ts';
 import { WorkShare } from './work-share.ts';
-import { defaultThreads, MAX_THREADS, type PoolWork, WorkerPool } from './worker-pool.ts';
+import { defaultThreads, type PoolWork, type ThreadOptions, WorkerPool } from './worker-pool.ts';
 
 /** Up to so many chunks the calling thread is done sooner than others would have started. */
 const INLINE_CHUNKS = 8;
@@ -17,17 +17,6 @@ export interface TargetPaths {
   target: TargetPath;
   /** The external data file, or the target itself. */
   data: TargetPath;
-}
-
-/** Who does the work. */
-export interface ThreadOptions {
-  /** Threads at work, at most 16; 1 stays on the calling thread. Default one per core. */
-  threads?: number | undefined;
-  /**
-   * The calling thread is one of them: right where nothing else runs on it, since it does not come to
-   * its events for up to a tenth of a second. Default false.
-   */
-  blocking?: boolean | undefined;
 }
 
 /** Converts on several threads; small conversions run on the calling one. */
@@ -41,17 +30,7 @@ export function threadedExecutor(
     async run(conversion, finished) {
       if (threads <= 1 || (await isSmall(conversion)))
         return inlineExecutor.run(conversion, finished);
-      const share = new WorkShare(true);
-      const own = blocking ? await ownStep(conversion, share) : undefined;
-      const work: PoolWork<number, ConvertedChunk> = {
-        steps: conversion.chunks,
-        own,
-        async ended(_sequence, outcome) {
-          if ('error' in outcome) throw outcome.error;
-          await finished(outcome.value.start, outcome.value.record);
-          return false;
-        },
-      };
+      const share = new WorkShare();
       const { source, step, allocatorState } = conversion;
       const workerData: ConvertStart = {
         // This thread has made sure that nobody writes the inputs.
@@ -63,17 +42,19 @@ export function threadedExecutor(
         share: share.state,
       };
       const url = new URL('./convert-worker.js', import.meta.url);
-      const pool = new WorkerPool(share, work, () =>
-        Array.from({ length: workersOf(threads, blocking) }, () => new Worker(url, { workerData })),
-      );
-      return pool.run();
+      const work: PoolWork<number, ConvertedChunk> = {
+        steps: conversion.chunks(),
+        own: blocking ? await ownStep(conversion, share) : undefined,
+        start: () => new Worker(url, { workerData }),
+        async ended(_sequence, outcome) {
+          if ('error' in outcome) throw outcome.error;
+          await finished(outcome.value.start, outcome.value.record);
+          return false;
+        },
+      };
+      return new WorkerPool(share, work, threads).run();
     },
   };
-}
-
-/** How many threads are started for so many at work. */
-export function workersOf(threads: number, blocking: boolean): number {
-  return Math.min(threads, MAX_THREADS) - (blocking ? 1 : 0);
 }
 
 async function isSmall({ chunks }: Conversion): Promise<boolean> {

@@ -10,7 +10,7 @@ import { serve } from './worker-loop.ts';
 
 /** One thread of a conversion: its own descriptors, kernel and buffers. */
 const start = workerData as ConvertStart;
-const share = new WorkShare(false, start.share);
+const share = new WorkShare(start.share);
 
 function openTarget({ name, path }: TargetPath): FileStorage {
   return new FileStorage(name, { mode: 'r+', sync: true, realPath: path });
@@ -23,10 +23,7 @@ void serve<number, ConvertedChunk>(share, async () => {
   const data = start.data.path === start.target.path ? target : openTarget(start.data);
   const { step, allocatorState } = start;
   const converter = await ConvertStep.prepare(source, target, data, kernel, step, allocatorState);
-  return {
-    steps: source.chunks(step.chunkBytes, step.which),
-    run: async (at, sequence) => {
-      return { start: at, record: await converter.run(at, share.turnOf(sequence)) };
-    },
+  return async (at, sequence) => {
+    return { start: at, record: await converter.run(at, share.turnOf(sequence)) };
   };
 });

@@ -43,8 +43,6 @@ export interface ConvertedChunk {
 /** What a comparing thread is started with. */
 export interface CompareStart {
   files: InputFiles;
-  /** Guest offset in bytes where comparing ends. */
-  limit: number;
   share: Int32Array<SharedArrayBuffer>;
 }
 

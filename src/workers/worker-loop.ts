@@ -1,13 +1,10 @@
-import { parentPort } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { isQcow2Error } from '../errors.ts';
 import type { WorkShare } from './work-share.ts';
-import type { SentError, ThreadReply } from './worker-pool.ts';
+import type { ListedSteps, SentError, ThreadReply } from './worker-pool.ts';
 
-/** A thread's part of an operation: the steps it lists, and how it does one. */
-export interface ThreadWork<Step, Result> {
-  steps: AsyncIterable<Step>;
-  run: (step: Step, sequence: number) => Promise<Result>;
-}
+/** Does a step. */
+export type RunStep<Step, Result> = (step: Step, sequence: number) => Promise<Result>;
 
 /**
  * What a worker thread does from start to end: opens what it needs, takes steps until there are no
@@ -15,26 +12,39 @@ export interface ThreadWork<Step, Result> {
  */
 export async function serve<Step, Result>(
   share: WorkShare,
-  open: () => Promise<ThreadWork<Step, Result>>,
+  open: () => Promise<RunStep<Step, Result>>,
 ): Promise<void> {
   const port = parentPort!;
-  // An error while the next step is looked for belongs to that step, which nobody else takes.
-  let sequence = -1;
   const reply = (message: ThreadReply<Result>): void => port.postMessage(message);
+  let sequence = -1;
   try {
-    const { steps, run } = await open();
-    sequence = 0;
-    for await (const taken of share.mine(steps, (next) => {
-      sequence = next;
-    })) {
+    const run = await open();
+    const steps = new Map<number, Step>();
+    for (sequence = share.take(); share.has(sequence); sequence = share.take()) {
+      receive(port, steps);
+      const step = steps.get(sequence)!;
+      for (const earlier of steps.keys()) {
+        if (earlier > sequence) break;
+        steps.delete(earlier);
+      }
       try {
-        reply({ sequence, value: await run(taken.step, sequence) });
+        reply({ sequence, value: await run(step, sequence) });
       } catch (error) {
         reply({ sequence, error: sent(error) });
       }
     }
   } catch (error) {
     reply({ sequence, error: sent(error) });
+  }
+}
+
+/** Steps are sent before they count as listed: all that count are here. */
+function receive<Step>(port: MessagePort, into: Map<number, Step>): void {
+  while (true) {
+    const received = receiveMessageOnPort(port);
+    if (received === undefined) return;
+    const { first, steps } = received.message as ListedSteps<Step>;
+    for (const [i, step] of steps.entries()) into.set(first + i, step);
   }
 }
 

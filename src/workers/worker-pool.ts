@@ -4,16 +4,33 @@ import { Qcow2Error, type Qcow2ErrorCode } from '../errors.ts';
 import type { WorkShare } from './work-share.ts';
 
 /** Most threads of one operation. */
-export const MAX_THREADS = 16;
+const MAX_THREADS = 16;
 
-/** Steps this thread lists without a pause. */
-const LISTED_AT_ONCE = 1024;
+/** Steps listed and not ended: enough for every thread to find the next one there. */
+const MOST_OPEN = 64;
 
 /** So long a thread that takes part works alone: starting others takes longer. */
 const ALONE_MILLISECONDS = 20;
 
+/** Who does the work. */
+export interface ThreadOptions {
+  /** Threads at work, at most 16; 1 stays on the calling thread. Default one per core. */
+  threads?: number | undefined;
+  /**
+   * The calling thread is one of them: right where nothing else runs on it, since it does not come to
+   * its events for up to a tenth of a second. Default false.
+   */
+  blocking?: boolean | undefined;
+}
+
 /** How a step ended. */
 export type Outcome<Result> = { value: Result } | { error: unknown };
+
+/** To a thread: steps that follow one another, from sequence number `first` on. */
+export interface ListedSteps<Step> {
+  first: number;
+  steps: readonly Step[];
+}
 
 /** An error on its way between threads, which classes do not survive. */
 export interface SentError {
@@ -23,17 +40,19 @@ export interface SentError {
   stack?: string | undefined;
 }
 
-/** From a thread: a step has ended, or something broke before or between steps. */
+/** From a thread: a step has ended, or (-1) something broke before the first. */
 export type ThreadReply<Result> =
   | { sequence: number; value: Result }
   | { sequence: number; error: SentError };
 
 /** What an operation does with its steps. */
 export interface PoolWork<Step, Result> {
-  /** Steps in order, every time it is called; the worker threads list the same. */
-  steps: () => AsyncIterable<Step>;
+  /** In order; survive `structuredClone`. */
+  steps: AsyncIterable<Step>;
   /** Does a step on the calling thread, which then takes part. */
   own?: ((step: Step, sequence: number) => Promise<Result>) | undefined;
+  /** Starts another thread. */
+  start: () => Worker;
   /**
    * Called once per step, one call at a time, in any order. Returns true when nothing behind this
    * step matters any more; what it throws ends the operation.
@@ -50,41 +69,98 @@ export function defaultThreads(): number {
 export class WorkerPool<Step, Result> {
   readonly #share: WorkShare;
   readonly #work: PoolWork<Step, Result>;
-  readonly #start: () => readonly Worker[];
+  readonly #threads: number;
+  readonly #workers: Worker[] = [];
   readonly #exits: Promise<unknown>[] = [];
+  readonly #iterator: AsyncIterator<Step>;
   /** Every step before this one has ended; those behind it that have, too. */
   #low = 0;
   readonly #high = new Set<number>();
+  /** The steps listed from `#low` on. */
+  readonly #window: Step[] = [];
   /** Steps from here on do not exist, or do not matter. */
   #limit = Number.POSITIVE_INFINITY;
   #reporting: Promise<void> = Promise.resolve();
+  /** Woken when a step has ended. */
+  #wake: () => void = () => {};
   #settle!: { resolve: () => void; reject: (error: unknown) => void };
   readonly #settled = new Promise<void>((resolve, reject) => {
     this.#settle = { resolve, reject };
   });
 
-  /** @param start starts the worker threads, with `share` */
-  constructor(share: WorkShare, work: PoolWork<Step, Result>, start: () => readonly Worker[]) {
+  /** @param threads at work, the calling one included if it takes part */
+  constructor(share: WorkShare, work: PoolWork<Step, Result>, threads: number) {
     this.#share = share;
     this.#work = work;
-    this.#start = start;
+    this.#threads = Math.min(threads, MAX_THREADS);
+    this.#iterator = work.steps[Symbol.asyncIterator]();
   }
 
   /** @throws what a step, listing the steps, or `ended` throws */
   async run(): Promise<void> {
-    if (!this.#work.own) this.#startWorkers();
-    const listed = this.#list().catch((error: unknown) => this.#fail(error));
+    const { own } = this.#work;
+    const working = (own ? this.#takePart(own) : this.#listOnly()).catch((error: unknown) =>
+      this.#fail(error),
+    );
     try {
-      await Promise.all([listed, this.#settled]);
+      await Promise.all([working, this.#settled]);
     } finally {
       this.#share.stop();
       // Threads end by themselves: native code must not be ended while it is being loaded or called.
-      await Promise.all([listed, ...this.#exits]);
+      await Promise.all([working, ...this.#exits]);
+      await this.#iterator.return?.();
     }
   }
 
-  #startWorkers(): void {
-    for (const worker of this.#start()) {
+  async #listOnly(): Promise<void> {
+    this.#startWorkers(this.#threads);
+    while (await this.#list()) await this.#report();
+  }
+
+  async #takePart(own: (step: Step, sequence: number) => Promise<Result>): Promise<void> {
+    const began = performance.now();
+    while (true) {
+      const sequence = this.#share.take();
+      while ((await this.#list()) && sequence >= this.#count) await this.#report();
+      if (sequence >= Math.min(this.#count, this.#limit)) return;
+      const outcome = await own(this.#window[sequence - this.#low]!, sequence).then(
+        (value) => ({ value }),
+        (error: unknown) => ({ error }),
+      );
+      this.#receive(sequence, outcome);
+      await this.#reporting;
+      if (this.#workers.length === 0 && performance.now() - began > ALONE_MILLISECONDS)
+        this.#startWorkers(this.#threads - 1);
+      await events();
+    }
+  }
+
+  /** Steps listed so far. */
+  get #count(): number {
+    return this.#low + this.#window.length;
+  }
+
+  /** Lists as many steps as may be open; returns whether there may be more. */
+  async #list(): Promise<boolean> {
+    const first = this.#count;
+    let isComplete = false;
+    while (!isComplete && !this.#isDecided && this.#window.length < MOST_OPEN) {
+      const next = await this.#iterator.next();
+      if (next.done) isComplete = true;
+      else this.#window.push(next.value);
+    }
+    const steps = this.#window.slice(first - this.#low);
+    // Sent before they count: who sees the number finds the steps.
+    if (steps.length > 0) for (const worker of this.#workers) worker.postMessage({ first, steps });
+    if (isComplete) this.#limitTo(this.#count);
+    else if (!this.#isDecided) this.#share.list(this.#count);
+    return !this.#isDecided;
+  }
+
+  #startWorkers(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const worker = this.#work.start();
+      worker.postMessage({ first: this.#low, steps: this.#window });
       worker.on('message', ({ sequence, ...reply }: ThreadReply<Result>) => {
         const error = 'error' in reply ? revive(reply.error) : undefined;
         this.#receive(sequence, error ? { error } : (reply as Outcome<Result>));
@@ -98,55 +174,27 @@ export class WorkerPool<Step, Result> {
           });
         }),
       );
+      this.#workers.push(worker);
     }
-  }
-
-  /** Counts the steps, and does those this thread takes. */
-  async #list(): Promise<void> {
-    let count = 0;
-    async function* counted(steps: AsyncIterable<Step>): AsyncGenerator<Step> {
-      for await (const step of steps) {
-        count++;
-        yield step;
-      }
-    }
-    const steps = counted(this.#work.steps());
-    const { own } = this.#work;
-    const began = performance.now();
-    if (own) {
-      for await (const { sequence, step } of this.#share.mine(steps)) {
-        const outcome = await own(step, sequence).then(
-          (value) => ({ value }),
-          (error: unknown) => ({ error }),
-        );
-        this.#receive(sequence, outcome);
-        await this.#reporting;
-        if (this.#exits.length === 0 && performance.now() - began > ALONE_MILLISECONDS)
-          this.#startWorkers();
-        await events();
-      }
-    }
-    for await (const _ of steps) {
-      if (count % LISTED_AT_ONCE === 0) await events();
-      if (this.#isDecided) return;
-    }
-    // Who has stopped has not listed all.
-    if (!this.#isDecided) this.#limitTo(count);
   }
 
   #receive(sequence: number, outcome: Outcome<Result>): void {
     this.#reporting = this.#reporting
       .then(async () => {
-        if (await this.#work.ended(sequence, outcome)) {
-          this.#share.stop();
-          this.#limitTo(sequence);
-        }
+        if (await this.#work.ended(sequence, outcome)) this.#limitTo(sequence);
         this.#high.add(sequence);
-        while (this.#high.delete(this.#low)) this.#low++;
-        this.#share.ended();
+        for (; this.#high.delete(this.#low); this.#low++) this.#window.shift();
         if (this.#low >= this.#limit) this.#settle.resolve();
+        this.#wake();
       })
       .catch((error: unknown) => this.#fail(error));
+  }
+
+  /** Waits until a step has ended. */
+  #report(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
   }
 
   get #isDecided(): boolean {
@@ -155,14 +203,17 @@ export class WorkerPool<Step, Result> {
 
   #limitTo(limit: number): void {
     if (limit >= this.#limit) return;
-    this.#limit = limit;
-    if (this.#low >= limit) this.#settle.resolve();
+    // -1 is what broke before the first step.
+    this.#limit = Math.max(0, limit);
+    this.#share.end(this.#limit);
+    if (this.#low >= this.#limit) this.#settle.resolve();
   }
 
   #fail(error: unknown): void {
+    this.#settle.reject(error);
     this.#limit = 0;
     this.#share.stop();
-    this.#settle.reject(error);
+    this.#wake();
   }
 }
 

@@ -1,44 +1,32 @@
 import { describe, expect, it } from 'vitest';
 import { WorkShare } from '../../src/workers/work-share.ts';
 
-async function* numbers(count: number): AsyncGenerator<number> {
-  for (let i = 0; i < count; i++) yield i * 10;
-}
-
 describe('WorkShare', () => {
-  it('gives every step to exactly one of those who list them', async () => {
-    const first = new WorkShare(true);
-    const shares = [first, new WorkShare(true, first.state), new WorkShare(true, first.state)];
-    const taken: number[] = [];
-    await Promise.all(
-      shares.map(async (share) => {
-        for await (const { sequence, step } of share.mine(numbers(100))) {
-          expect(step).toBe(sequence * 10);
-          taken.push(sequence);
-          await new Promise((resolve) => setImmediate(resolve));
-        }
-      }),
-    );
-    expect(taken.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, i) => i));
+  it('gives each number once, whoever asks', () => {
+    const first = new WorkShare();
+    const second = new WorkShare(first.state);
+    const taken = [first, second, second, first, second].map((share) => share.take());
+    expect(taken).toEqual([0, 1, 2, 3, 4]);
   });
 
-  it('tells which step it looks for before it is found, so that an error has a place', async () => {
-    const share = new WorkShare(true);
-    const told: number[] = [];
-    async function* broken(): AsyncGenerator<number> {
-      yield 0;
-      yield 1;
-      throw new Error('torn');
-    }
-    const list = async (): Promise<void> => {
-      for await (const _ of share.mine(broken(), (sequence) => told.push(sequence)));
-    };
-    await expect(list()).rejects.toThrow('torn');
-    expect(told).toEqual([0, 1, 2]);
+  it('knows which steps there are as they are listed, and where they end', () => {
+    const share = new WorkShare();
+    const other = new WorkShare(share.state);
+    share.list(3);
+    expect([0, 2].map((sequence) => other.has(sequence))).toEqual([true, true]);
+    share.list(64);
+    expect(other.has(63)).toBe(true);
+    share.end(65);
+    expect([64, 65, 1000].map((sequence) => other.has(sequence))).toEqual([true, false, false]);
+    // A difference was found: only what comes before it still matters.
+    share.end(2);
+    expect([1, 2, 64].map((sequence) => other.has(sequence))).toEqual([true, false, false]);
+    share.end(0);
+    expect(other.has(0)).toBe(false);
   });
 
   it('lets turns pass in the order of the steps', async () => {
-    const share = new WorkShare(true);
+    const share = new WorkShare();
     const order: number[] = [];
     await Promise.all(
       [2, 0, 3, 1].map((sequence) => share.turnOf(sequence)(() => order.push(sequence))),
@@ -47,11 +35,14 @@ describe('WorkShare', () => {
   });
 
   it('ends the waiting of others, and gives no more steps, once stopped', async () => {
-    const share = new WorkShare(true);
-    const other = new WorkShare(false, share.state);
+    const share = new WorkShare();
+    const other = new WorkShare(share.state);
+    share.list(10);
     const waiting = other.turnOf(5)(() => {});
     share.stop();
     await expect(waiting).rejects.toThrow('stopped');
-    for await (const _ of other.mine(numbers(3))) expect.unreachable();
+    expect(other.has(0)).toBe(false);
+    // Not even the one whose turn it was opens it again.
+    await expect(other.turnOf(0)(() => {})).rejects.toThrow('stopped');
   });
 });
