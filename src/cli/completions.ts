@@ -1,5 +1,6 @@
 import { optionsOf } from './arguments.ts';
-import { type OptionSpec, VERBS, type VerbName } from './options.ts';
+import type { OptionSpec } from './option-specs.ts';
+import { VERBS, type VerbName } from './options.ts';
 
 /** Shells a completion script can be made for. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;

@@ -1,5 +1,5 @@
 import { optionsOf } from './arguments.ts';
-import type { OptionSpec } from './options.ts';
+import type { OptionSpec } from './option-specs.ts';
 import { VERBS, type VerbName, type VerbSpec } from './options.ts';
 
 const LINE = 100;

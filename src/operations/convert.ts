@@ -79,6 +79,17 @@ export interface ConvertStepOptions {
       };
 }
 
+/** What one thread converts with. */
+export interface ConvertParts {
+  source: Source;
+  storage: Storage;
+  dataStorage: Storage;
+  kernel: Kernel;
+  step: ConvertStepOptions;
+  /** Shared by all threads. */
+  allocatorState: Float64Array;
+}
+
 /** Converts single chunks. Each thread has its own, over its own files and kernel. */
 export class ConvertStep {
   readonly #source: Source;
@@ -105,20 +116,14 @@ export class ConvertStep {
   }
 
   /** Opens the sources' chains and lays out all buffers: from here on no memory grows. */
-  static async prepare(
-    source: Source,
-    storage: Storage,
-    dataStorage: Storage,
-    kernel: Kernel,
-    options: ConvertStepOptions,
-    allocatorState: Float64Array,
-  ): Promise<ConvertStep> {
+  static async prepare(parts: ConvertParts): Promise<ConvertStep> {
+    const { source, storage, dataStorage, kernel, step, allocatorState } = parts;
     for (const image of source.images) await image.chain();
-    const { target, chunkBytes } = options;
+    const { target, chunkBytes } = step;
     if (target.format === 'raw') {
       const { size, minimumHole } = target;
       const writer = new RawWriter(storage, size, kernel, chunkBytes, minimumHole);
-      return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, options);
+      return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, step);
     }
     const { compressionType, compressionLevel: level } = target;
     const codec =
@@ -133,7 +138,7 @@ export class ConvertStep {
       allocatorState,
       codec,
     );
-    return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, options);
+    return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, step);
   }
 
   /** Reads, classifies and writes the chunk at guest offset `start`. */
@@ -157,30 +162,17 @@ export interface ChunkExecutor {
 }
 
 /** A conversion about to run: what an executor needs to set up its threads. */
-export interface Conversion {
-  source: Source;
+export interface Conversion extends ConvertParts {
   /** Guest offsets of the chunks, ascending; every call lists them anew. */
   chunks: () => AsyncIterable<number>;
-  storage: Storage;
-  dataStorage: Storage;
-  kernel: Kernel;
-  step: ConvertStepOptions;
-  allocatorState: Float64Array;
 }
 
 /** Everything on the calling thread. */
 export const inlineExecutor: ChunkExecutor = {
   sharesState: false,
-  async run({ source, chunks, storage, dataStorage, kernel, step, allocatorState }, finished) {
-    const converter = await ConvertStep.prepare(
-      source,
-      storage,
-      dataStorage,
-      kernel,
-      step,
-      allocatorState,
-    );
-    for await (const start of chunks())
+  async run(conversion, finished) {
+    const converter = await ConvertStep.prepare(conversion);
+    for await (const start of conversion.chunks())
       await finished(start, await converter.run(start, (allocate) => allocate()));
   },
 };

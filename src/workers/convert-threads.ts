@@ -65,17 +65,10 @@ async function isSmall({ chunks }: Conversion): Promise<boolean> {
 
 /** What the calling thread does with a chunk. */
 async function ownStep(
-  { source, storage, dataStorage, kernel, step, allocatorState }: Conversion,
+  conversion: Conversion,
   share: WorkShare,
 ): Promise<(start: number, sequence: number) => Promise<ConvertedChunk>> {
-  const converter = await ConvertStep.prepare(
-    source,
-    storage,
-    dataStorage,
-    kernel,
-    step,
-    allocatorState,
-  );
+  const converter = await ConvertStep.prepare(conversion);
   return async (start, sequence) => {
     return { start, record: await converter.run(start, share.turnOf(sequence)) };
   };

@@ -20,9 +20,14 @@ void serve<number, ConvertedChunk>(share, async () => {
   const kernel = createKernel();
   const source = new Source(await openSource(start.files, kernel), start.range);
   const target = openTarget(start.target);
-  const data = start.data.path === start.target.path ? target : openTarget(start.data);
-  const { step, allocatorState } = start;
-  const converter = await ConvertStep.prepare(source, target, data, kernel, step, allocatorState);
+  const converter = await ConvertStep.prepare({
+    source,
+    storage: target,
+    dataStorage: start.data.path === start.target.path ? target : openTarget(start.data),
+    kernel,
+    step: start.step,
+    allocatorState: start.allocatorState,
+  });
   return async (at, sequence) => {
     return { start: at, record: await converter.run(at, share.turnOf(sequence)) };
   };

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseArguments } from '../../src/cli/arguments.ts';
-import { type OptionSpec, VERBS, type VerbName } from '../../src/cli/options.ts';
+import type { OptionSpec } from '../../src/cli/option-specs.ts';
+import { VERBS, type VerbName } from '../../src/cli/options.ts';
 import { qcow2 } from './command.ts';
 
 const verbs = Object.keys(VERBS) as VerbName[];

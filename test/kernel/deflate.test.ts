@@ -13,6 +13,7 @@ import { makeContent } from '../support/data.ts';
 import { allBackends, loadScalar, type TestKernel } from './backends.ts';
 import { Deflater, dissect, roomFor } from './deflate-support.ts';
 import { corpus } from './inflate-support.ts';
+import { structured } from './structured.ts';
 
 const LEVELS = [DEFLATE_FAST, DEFLATE_DEFAULT, DEFLATE_BEST];
 const backends = allBackends().map(({ name, kernel }) => ({
@@ -46,31 +47,6 @@ function encode(plain: Uint8Array, level: number): Buffer {
   expect(inflate(fast.kernel, stream, plain.length)?.equals(plain)).toBe(true);
   return stream;
 }
-
-/** Words, runs and copies from nearby: what matches are made of. */
-const structured = fc
-  .array(
-    fc.oneof(
-      fc.uint8Array({ minLength: 1, maxLength: 40 }),
-      fc.tuple(fc.nat(255), fc.integer({ min: 1, max: 600 })),
-      fc.tuple(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 3, max: 700 }), fc.nat(3)),
-    ),
-    { maxLength: 120 },
-  )
-  .map((parts) => {
-    const bytes: number[] = [];
-    for (const part of parts) {
-      if (part instanceof Uint8Array) bytes.push(...part);
-      else if (part.length === 2) for (let i = 0; i < part[1]; i++) bytes.push(part[0]);
-      else {
-        const distance = Math.min(part[0], bytes.length);
-        if (distance === 0) continue;
-        for (let i = 0; i < part[1]; i++) bytes.push(bytes[bytes.length - distance] as number);
-        if (part[2] === 0) bytes.push(255);
-      }
-    }
-    return Uint8Array.from(bytes);
-  });
 
 describe.each(LEVELS)('deflate, level %i', (level) => {
   test.each([9, 10, 11, 12, 13, 14, 15, 16, 17])('cluster bits %i, all contents', (bits) => {

@@ -5,6 +5,7 @@ import * as fzstd from 'fzstd';
 import { describe, expect, test } from 'vitest';
 import { makeContent } from '../support/data.ts';
 import { allBackends } from './backends.ts';
+import { structured } from './structured.ts';
 import { partsOf, roomFor, ZstdEncoder } from './zstd-encode-support.ts';
 import { compress, contents, decodeByLibrary, makeRandom, ZstdDecoder } from './zstd-support.ts';
 
@@ -43,31 +44,6 @@ function encode(plain: Uint8Array, what = 'the frame'): Buffer {
   expectDecoded(frame, plain, what);
   return frame;
 }
-
-/** Words, runs and copies from anywhere before: what matches are made of. */
-const structured = fc
-  .array(
-    fc.oneof(
-      fc.uint8Array({ minLength: 1, maxLength: 40 }),
-      fc.tuple(fc.nat(255), fc.integer({ min: 1, max: 600 })),
-      fc.tuple(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 3, max: 700 }), fc.nat(3)),
-    ),
-    { maxLength: 120 },
-  )
-  .map((parts) => {
-    const bytes: number[] = [];
-    for (const part of parts) {
-      if (part instanceof Uint8Array) bytes.push(...part);
-      else if (part.length === 2) for (let i = 0; i < part[1]; i++) bytes.push(part[0]);
-      else {
-        const distance = Math.min(part[0], bytes.length);
-        if (distance === 0) continue;
-        for (let i = 0; i < part[1]; i++) bytes.push(bytes[bytes.length - distance] as number);
-        if (part[2] === 0) bytes.push(255);
-      }
-    }
-    return Uint8Array.from(bytes);
-  });
 
 describe('every backend the same frame, read by every decoder', () => {
   test('a sequence whose bits fill the 64 that are held', () => {
