@@ -24,6 +24,8 @@ const stamps = join(root, 'node_modules/.cache/qcow2');
 const DEBIAN_PACKAGES = [
   { name: 'qemu-utils', commands: ['qemu-img', 'qemu-io'] },
   { name: 'chromium', commands: ['chromium'] },
+  { name: 'firefox-esr', commands: ['firefox-esr'] },
+  { name: 'seabios', files: ['/usr/share/seabios/bios.bin'] },
 ];
 
 /** The step that failed has said why. */

@@ -4,10 +4,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { makeContent } from '../support/data.ts';
 import { describeRun, run, runOk } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
-import { examplesOf, exportsOf, root } from './exports.ts';
+import { ADAPTERS, examplesOf, exportsOf, root } from './exports.ts';
 
 const folder = makeTempDir('examples');
-const files = new Set(exportsOf('dist/node.d.ts').map(({ file }) => file));
+const files = new Set(
+  ['node' as const, ...ADAPTERS]
+    .flatMap((name) => exportsOf(`dist/${name}.d.ts`))
+    .map(({ file }) => file),
+);
 const examples = [...files].flatMap(examplesOf);
 
 /** What examples find in their folder. */

@@ -1,9 +1,11 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { type Exported, exportsOf, namedTypes, root } from './exports.ts';
+import { ADAPTERS, type Exported, exportsOf, namedTypes, root } from './exports.ts';
 
 const everywhere = exportsOf('dist/index.d.ts');
 const inNode = exportsOf('dist/node.d.ts');
+const adapters = ADAPTERS.map((name) => [name, exportsOf(`dist/${name}.d.ts`)] as const);
+const all = [...inNode, ...adapters.flatMap(([, exported]) => exported)];
 const values = ({ kind }: Exported): boolean => kind !== 'interface' && kind !== 'type';
 
 function list(exported: readonly Exported[]): string {
@@ -21,11 +23,12 @@ test('the API of Node is that of browsers and more, as it was', async () => {
   await expect(list(more)).toMatchFileSnapshot('./node.api.txt');
 });
 
+test.each(adapters)('the API of qcow2/%s is as it was', async (name, exported) => {
+  await expect(list(exported)).toMatchFileSnapshot(`./${name}.api.txt`);
+});
+
 test('the built entries export these values and no others', async () => {
-  for (const [entry, exported] of [
-    ['index', everywhere],
-    ['node', inNode],
-  ] as const) {
+  for (const [entry, exported] of [['index', everywhere], ['node', inNode], ...adapters] as const) {
     const built = await import(join(root, `dist/${entry}.js`));
     const names = exported.filter(values).map(({ name }) => name);
     expect(Object.keys(built).sort(), entry).toEqual(names.sort());
@@ -33,22 +36,22 @@ test('the built entries export these values and no others', async () => {
 });
 
 test('every export has a docstring', () => {
-  expect(inNode.filter(({ doc }) => doc === '').map(({ name }) => name)).toEqual([]);
+  expect(all.filter(({ doc }) => doc === '').map(({ name }) => name)).toEqual([]);
 });
 
 test('every function tells what it throws, and every function and class has an example', () => {
-  const silent = inNode.filter(({ kind, doc }) => kind === 'function' && !/^@throws /m.test(doc));
+  const silent = all.filter(({ kind, doc }) => kind === 'function' && !/^@throws /m.test(doc));
   // What only asks throws nothing.
   expect(silent.map(({ name }) => name)).toEqual(['isQcow2Error']);
-  const bare = inNode.filter((item) => values(item) && !/^@example$/m.test(item.doc));
+  const bare = all.filter((item) => values(item) && !/^@example$/m.test(item.doc));
   expect(bare.map(({ name }) => name)).toEqual([]);
 });
 
 test('every type that a declaration of the API names is exported, too', () => {
-  const names = new Set(inNode.map(({ name }) => name));
+  const names = new Set(all.map(({ name }) => name));
   // Helpers that types are computed with, and the parts of a union, are reached by what they make.
   const isPart = (name: string): boolean => /^(FieldValues|BaseFields|\w+Extension)$/.test(name);
-  const hidden = inNode.flatMap((item) =>
+  const hidden = all.flatMap((item) =>
     namedTypes(item).filter((name) => !names.has(name) && !isPart(name)),
   );
   expect(hidden).toEqual([]);

@@ -14,8 +14,13 @@ export interface Exported {
   readonly doc: string;
 }
 
-/** What is exported to browsers and what to Node, as the built declarations say; sorted by name. */
-export function exportsOf(entry: 'dist/index.d.ts' | 'dist/node.d.ts'): Exported[] {
+/** Adapters to the software of others, each an entry of its own: `qcow2/v86`. */
+export const ADAPTERS = ['v86'] as const;
+
+/** What an entry of the package exports, as the built declarations say; sorted by name. */
+export function exportsOf(
+  entry: `dist/${'index' | 'node' | (typeof ADAPTERS)[number]}.d.ts`,
+): Exported[] {
   const text = readFileSync(join(root, entry), 'utf8');
   const found: Exported[] = [];
   for (const [, all, names = '', from = ''] of text.matchAll(

@@ -1,7 +1,7 @@
 import { type Browser, chromium } from 'playwright-core';
 
 /** Debian's, without what it would do over the network on its own. */
-const BROWSER = {
+export const BROWSER = {
   executablePath: '/usr/bin/chromium',
   args: [
     '--headless',

@@ -16,6 +16,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   codecs: ['kernel'],
   image: ['format', 'storage', 'kernel', 'codecs'],
   operations: ['format', 'storage', 'kernel', 'codecs', 'image'],
+  adapters: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations'],
   node: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations'],
   workers: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations', 'node'],
   batch: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations', 'node', 'workers'],
@@ -45,7 +46,7 @@ for (const room of ROOMS) {
     allows(name, name !== 'fs' && USES_NODE.includes(room));
   }
 }
-for (const room of ['image', 'operations'])
+for (const room of ['image', 'operations', 'adapters'])
   for (const name of ['file', 'file-gate', 'file-locks'])
     probes.push({
       file: `src/${room}/probe.ts`,
@@ -65,6 +66,8 @@ probes.push(
   { file: 'src/index.ts', specifier: './operations/x.ts', allowed: true },
   { file: 'src/index.ts', specifier: './node/x.ts', allowed: false },
   { file: 'src/index.ts', specifier: './storage/file.ts', allowed: false },
+  { file: 'src/v86.ts', specifier: './adapters/x.ts', allowed: true },
+  { file: 'src/v86.ts', specifier: './operations/x.ts', allowed: false },
   { file: 'src/node.ts', specifier: './workers/x.ts', allowed: true },
   { file: 'src/node.ts', specifier: './cli/x.ts', allowed: false },
 );

@@ -1,0 +1,93 @@
+import { join } from 'node:path';
+import { type BrowserContext, chromium, type Page } from 'playwright-core';
+import puppeteer, { type Browser, type Page as FirefoxPage } from 'puppeteer-core';
+import { makeTempDir, removeTempDir } from '../support/temp.ts';
+import { BROWSER } from './launch.ts';
+
+/** What the tests that run in every browser need of a page. Code is text: it is not compiled. */
+export interface TestPage {
+  goto(url: string): Promise<void>;
+  /** Value of an expression, which may be a promise of it. */
+  evaluate<T>(code: string): Promise<T>;
+  /** Waits until an expression is true. */
+  waitFor(code: string, seconds?: number): Promise<void>;
+  setFiles(selector: string, paths: readonly string[]): Promise<void>;
+  click(selector: string): Promise<void>;
+  press(key: 'Tab' | 'Enter' | 'Space' | 'ArrowRight' | 'ArrowDown' | 'Escape'): Promise<void>;
+  resize(width: number, height: number): Promise<void>;
+  screenshot(path: string): Promise<void>;
+}
+
+/** A browser with a profile of its own, as a person has one. */
+export interface TestBrowser {
+  open(): Promise<TestPage>;
+  close(): Promise<void>;
+}
+
+export type BrowserName = 'chromium' | 'firefox';
+export const BROWSER_NAMES: readonly BrowserName[] = ['chromium', 'firefox'];
+
+/** @throws Error when it is not installed */
+export async function launch(name: BrowserName): Promise<TestBrowser> {
+  const profile = makeTempDir(`${name}-profile`);
+  const browser = await (name === 'chromium' ? startChromium(profile) : startFirefox(profile));
+  return {
+    open: browser.open,
+    async close() {
+      await browser.close();
+      removeTempDir(profile);
+    },
+  };
+}
+
+async function startChromium(profile: string): Promise<TestBrowser> {
+  const context: BrowserContext = await chromium.launchPersistentContext(profile, BROWSER);
+  const open = async () => chromiumPage(await context.newPage());
+  return { open, close: () => context.close() };
+}
+
+function chromiumPage(page: Page): TestPage {
+  return {
+    goto: async (url) => void (await page.goto(url)),
+    evaluate: <T>(code: string) => page.evaluate<T>(code),
+    waitFor: async (code, seconds = 30) =>
+      void (await page.waitForFunction(code, undefined, { timeout: seconds * 1000 })),
+    setFiles: (selector, paths) => page.setInputFiles(selector, [...paths]),
+    click: (selector) => page.click(selector),
+    press: (key) => page.keyboard.press(key),
+    resize: (width, height) => page.setViewportSize({ width, height }),
+    screenshot: async (path) => void (await page.screenshot({ path })),
+  };
+}
+
+async function startFirefox(profile: string): Promise<TestBrowser> {
+  const browser: Browser = await puppeteer.launch({
+    browser: 'firefox',
+    executablePath: '/usr/bin/firefox-esr',
+    headless: true,
+    userDataDir: join(profile, 'firefox'),
+    extraPrefsFirefox: { 'network.captive-portal-service.enabled': false },
+  });
+  const open = async () => firefoxPage(await browser.newPage());
+  return { open, close: () => browser.close() };
+}
+
+function firefoxPage(page: FirefoxPage): TestPage {
+  return {
+    goto: async (url) => void (await page.goto(url)),
+    evaluate: <T>(code: string) => page.evaluate(code) as Promise<T>,
+    waitFor: async (code, seconds = 30) =>
+      void (await page.waitForFunction(code, { timeout: seconds * 1000, polling: 50 })),
+    async setFiles(selector, paths) {
+      const input = await page.$(selector);
+      if (input === null) throw new Error(`no ${selector} in the page`);
+      await (input as unknown as { uploadFile(...names: string[]): Promise<void> }).uploadFile(
+        ...paths,
+      );
+    },
+    click: (selector) => page.click(selector),
+    press: (key) => page.keyboard.press(key),
+    resize: (width, height) => page.setViewport({ width, height }),
+    screenshot: async (path) => void (await page.screenshot({ path: path as `${string}.png` })),
+  };
+}

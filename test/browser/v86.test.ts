@@ -1,0 +1,72 @@
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { FIRST_BOOT, makeBootImage, NEXT_BOOT } from '../adapters/boot-image.ts';
+import { qemuImg } from '../oracle/tools.ts';
+import { makeTempDir, removeTempDir } from '../support/temp.ts';
+import { BROWSER_NAMES, launch, type TestBrowser, type TestPage } from './browsers.ts';
+import { StaticServer } from './server.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const folder = makeTempDir('browser-v86');
+const example = join(folder, 'examples/v86');
+const server = new StaticServer({
+  dist: join(root, 'dist'),
+  test: join(root, 'test/browser'),
+  v86: join(root, 'node_modules/v86/build'),
+  node_modules: join(root, 'node_modules'),
+  seabios: '/usr/share/seabios',
+  examples: join(folder, 'examples'),
+});
+
+beforeAll(async () => {
+  writeFileSync(join(folder, 'disk.qcow2'), await makeBootImage());
+  // As its README says: the BIOS is copied beside the page.
+  mkdirSync(join(example, 'bios'), { recursive: true });
+  for (const name of ['index.html', 'main.js', 'style.css'])
+    copyFileSync(join(root, 'examples/v86', name), join(example, name));
+  for (const name of ['bios.bin', 'vgabios-stdvga.bin'])
+    copyFileSync(join('/usr/share/seabios', name), join(example, 'bios', name));
+  await server.open();
+});
+
+afterAll(async () => {
+  await server.close();
+  removeTempDir(folder);
+});
+
+describe.each(BROWSER_NAMES)('%s', (name) => {
+  let browser: TestBrowser;
+  let page: TestPage;
+
+  beforeAll(async () => {
+    browser = await launch(name);
+    page = await browser.open();
+  });
+  afterAll(() => browser?.close());
+
+  test('boots a compressed image, and again from the overlay it saved', async () => {
+    await page.goto(`${server.origin}/test/page.html`);
+    await page.setFiles('#files', [join(folder, 'disk.qcow2')]);
+    const { before, after, overlay } = await page.evaluate<Record<string, string>>(
+      `import('/test/v86-page.js').then((page) => page.bootTwice('disk.qcow2'))`,
+    );
+    expect({ before, after }).toEqual({ before: FIRST_BOOT, after: NEXT_BOOT });
+    const file = `${name}.qcow2`;
+    writeFileSync(join(folder, file), Buffer.from(overlay!, 'hex'));
+    await qemuImg(['check', file], folder);
+  });
+
+  test('the example boots a picked image', async () => {
+    await page.goto(`${server.origin}/examples/v86/index.html`);
+    await page.setFiles('#files', [join(folder, 'disk.qcow2')]);
+    await page.click('#choose button');
+    await page.waitFor(`document.querySelector('#serial').textContent.includes('done')`);
+    expect(await page.evaluate(`document.querySelector('#serial').textContent`)).toBe(FIRST_BOOT);
+    if (process.env.SHOT) await page.screenshot(`/tmp/x/v86-${name}.png`);
+    await page.click('#stop');
+    await page.waitFor(`document.querySelector('#status').textContent === 'Stopped'`);
+    expect(server.missing).toEqual([]);
+  });
+});
