@@ -32,10 +32,6 @@ export interface V86SaveOptions extends Pick<ConvertOptions, 'compress' | 'onPro
   backingFormat?: 'qcow2' | 'raw';
 }
 
-interface ReadOptions {
-  signal?: AbortSignal;
-}
-
 /**
  * A disk for the x86 emulator v86: an object it takes as `hda`. The image is read where the guest
  * reads, and never written; what the guest writes goes into an overlay. Offsets and lengths of the
@@ -100,7 +96,7 @@ export class V86Disk {
     offset: number,
     length: number,
     done: (bytes: Uint8Array) => void,
-    options?: ReadOptions,
+    options?: { signal?: AbortSignal },
   ): void {
     this.#run(async () => {
       const bytes = await this.#read(offset, length);
@@ -113,7 +109,7 @@ export class V86Disk {
     offset: number,
     length: number,
     done: (bytes: Uint8Array) => void,
-    options?: ReadOptions,
+    options?: { signal?: AbortSignal },
   ): void {
     this.get(offset, length, done, options);
   }

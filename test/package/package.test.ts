@@ -57,7 +57,7 @@ describe('the tarball', () => {
       .filter((name) => !name.startsWith('cli/'))
       .map((name) => `dist/${name}.d.ts`);
     const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
-    const library = ['index.js', 'node.js', ...workers].map((name) => `dist/${name}`);
+    const library = ['index.js', 'node.js', 'v86.js', ...workers].map((name) => `dist/${name}`);
     const commandLine = ['main.js', ...workers].map((name) => `dist/cli/${name}`);
     const beside = [
       'CHANGELOG.md',
