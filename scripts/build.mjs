@@ -43,6 +43,12 @@ const BUNDLES = [
     output: { format: 'esm', comments: { legal: true, annotation: true, jsdoc: false } },
   },
   {
+    folder: 'slim',
+    entries: { index: 'index.js' },
+    output: { format: 'esm', comments: { legal: true, annotation: true, jsdoc: false } },
+    replaces: { './embedded.js': 'kernel/not-embedded.js' },
+  },
+  {
     folder: 'cli',
     entries: { main: 'cli/main.js', ...WORKERS },
     output: { format: 'cjs', minify: true },
@@ -50,12 +56,19 @@ const BUNDLES = [
 ];
 
 /** Each module is in one file of a bundle, however many entries use it. */
-async function writeBundle({ folder, entries, output }) {
+async function writeBundle({ folder, entries, output, replaces = {} }) {
   const bundle = await rolldown({
     input: Object.fromEntries(
       Object.entries(entries).map(([name, path]) => [name, join(freshOf(modules), path)]),
     ),
     platform: 'node',
+    plugins: [
+      {
+        name: 'replaces',
+        resolveId: (specifier) =>
+          specifier in replaces ? join(freshOf(modules), replaces[specifier]) : null,
+      },
+    ],
     // Else the name of the temporary folder is told in comments.
     experimental: { attachDebugInfo: 'none' },
     external: [/^node:/, ...Object.keys(manifest.optionalDependencies)],

@@ -1,8 +1,7 @@
 import { hex, Qcow2Error } from '../errors.ts';
 import { ABI_VERSION } from './abi.ts';
+import { embedded } from './embedded.ts';
 import type { KernelExports } from './exports.ts';
-import { createScalarExports } from './scalar.ts';
-import { WASM_SCALAR, WASM_SIMD } from './wasm.generated.ts';
 
 /** Who does the work: WebAssembly with or without SIMD, or TypeScript. */
 export type KernelBackend = 'wasm-simd' | 'wasm' | 'js';
@@ -22,7 +21,8 @@ function decodeBase64(base64: string): Uint8Array<ArrayBuffer> {
 /**
  * Uses a module that the host has compiled, from the file `qcow2/qcow2.wasm`, in place of the bytes
  * that are part of the package. Call it before opening anything, on hosts that forbid compiling at
- * run time: there everything else works without it, but slower, by the backend `js`.
+ * run time (there everything else works without it, but slower, by the backend `js`), and with
+ * `qcow2/slim`, of which no kernel is a part.
  * @throws Qcow2Error UNSUPPORTED: the module is of another version of the package
  * @example
  * import { readFile } from 'node:fs/promises';
@@ -39,18 +39,17 @@ export function init(module: WebAssembly.Module): void {
 
 /** Whether this engine can, and this host lets it, run a backend. */
 export function isSupported(backend: KernelBackend): boolean {
-  return backend === 'js' || moduleOf(backend) !== undefined;
+  return backend === 'js' ? embedded !== undefined : moduleOf(backend) !== undefined;
 }
 
 function moduleOf(backend: 'wasm-simd' | 'wasm'): WebAssembly.Module | undefined {
   if (backend === 'wasm-simd' && given !== undefined) return given;
-  if (typeof WebAssembly !== 'object') return undefined;
+  if (typeof WebAssembly !== 'object' || embedded === undefined) return undefined;
   let module = compiled.get(backend);
   if (module !== undefined) return module;
   try {
-    module = new WebAssembly.Module(
-      decodeBase64(backend === 'wasm-simd' ? WASM_SIMD : WASM_SCALAR),
-    );
+    const base64 = backend === 'wasm-simd' ? embedded.wasmSimd : embedded.wasm;
+    module = new WebAssembly.Module(decodeBase64(base64));
     compiled.set(backend, module);
   } catch {
     // No SIMD; or not allowed, by a content security policy without 'wasm-unsafe-eval' for example.
@@ -86,12 +85,12 @@ export function instantiate(module: WebAssembly.Module): KernelExports {
  * @throws Qcow2Error UNSUPPORTED: the engine cannot run it
  */
 export function loadExports(backend: KernelBackend): KernelExports {
-  if (backend === 'js') return createScalarExports();
-  const module = moduleOf(backend);
+  if (backend === 'js' && embedded !== undefined) return embedded.createScalarExports();
+  const module = backend === 'js' ? undefined : moduleOf(backend);
   if (module !== undefined) return instantiate(module);
-  throw new Qcow2Error(
-    'UNSUPPORTED',
-    `this engine cannot run the kernel backend ${backend}: leave the choice to createKernel or use js`,
-    { value: backend },
-  );
+  const text =
+    embedded === undefined
+      ? 'no kernel is part of qcow2/slim: compile qcow2/qcow2.wasm and give it to init() first'
+      : `this engine cannot run the kernel backend ${backend}: leave the choice to createKernel or use js`;
+  throw new Qcow2Error('UNSUPPORTED', text, { value: backend });
 }

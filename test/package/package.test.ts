@@ -57,7 +57,9 @@ describe('the tarball', () => {
       .filter((name) => !name.startsWith('cli/'))
       .map((name) => `dist/${name}.d.ts`);
     const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
-    const library = ['index.js', 'node.js', 'v86.js', ...workers].map((name) => `dist/${name}`);
+    const library = ['index.js', 'node.js', 'slim/index.js', 'v86.js', ...workers].map(
+      (name) => `dist/${name}`,
+    );
     const commandLine = ['main.js', ...workers].map((name) => `dist/cli/${name}`);
     const beside = [
       'CHANGELOG.md',
@@ -73,7 +75,7 @@ describe('the tarball', () => {
   });
 
   test('holds each module once for the library and once for the command line', () => {
-    for (const folder of ['dist', 'dist/cli']) {
+    for (const folder of ['dist', 'dist/cli', 'dist/slim']) {
       const files = packed.filter((path) => path.endsWith('.js') && posix.dirname(path) === folder);
       const withErrors = files.filter((path) => /\bextends Error\b/.test(read(path)));
       expect(withErrors.length, folder).toBe(1);
@@ -131,8 +133,8 @@ describe('the tarball', () => {
     args.push('--exclude-entrypoints', './qcow2.wasm');
     const { status, stdout } = await run(process.execPath, args, folder);
     expect(status, stdout).toBe(0);
-    expect(stdout).toMatch(/node16 \(from ESM\) │ OK \(ESM\)/);
-    expect(stdout).toMatch(/bundler +│ OK/);
+    for (const entry of ['qcow2', 'qcow2/slim', 'qcow2/v86'])
+      expect(stdout).toMatch(new RegExp(`│ "${entry}" +│ OK \\(ESM\\) +│ OK `));
   });
 });
 
