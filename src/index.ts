@@ -64,6 +64,7 @@ export {
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
 export { MemoryStorage } from './storage/memory.ts';
+export { OpfsStorage, type SyncAccessHandle, type SyncFileHandle } from './storage/opfs.ts';
 export {
   RecordingStorage,
   type StorageChange,

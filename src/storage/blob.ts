@@ -1,9 +1,16 @@
 import { Qcow2Error } from '../errors.ts';
 import type { Storage } from './storage.ts';
 
+/** Bytes read at once where a file is read on: asking a browser for a part costs more than copying it. */
+const WINDOW = 4 * 1024 * 1024;
+
+/** So many reads in a row are no accident. */
+const ROW = 2;
+
 /**
- * A `Blob`, or a `File` a person picked in a browser; read-only, nothing is loaded ahead. A `Blob` is
- * taken for it wherever an image is opened; this gives it a name of its own for messages.
+ * A `Blob`, or a `File` a person picked in a browser; read-only. What is read here and there is read
+ * as it is asked for; where reading goes on, 4 MiB at a time, and as many ahead. A `Blob` is taken for it
+ * wherever an image is opened; this gives it a name of its own for messages.
  * @example
  * import { BlobStorage, Image } from 'qcow2';
  *
@@ -15,6 +22,11 @@ export class BlobStorage implements Storage {
   readonly size: number;
   readonly name: string;
   readonly #blob: Blob;
+  /** The windows read last, by number: the one that is read from, and the one ahead of it. */
+  readonly #windows = new Map<number, Promise<Uint8Array>>();
+  /** Where the last read ended, and how many before it each went on where another had ended. */
+  #reached = Number.NEGATIVE_INFINITY;
+  #row = 0;
 
   /** @param name for messages; default the name of a `File` */
   constructor(blob: Blob, name?: string) {
@@ -25,16 +37,51 @@ export class BlobStorage implements Storage {
 
   /** @throws Qcow2Error IO: the file behind it was changed or is gone */
   async read(offset: number, into: Uint8Array): Promise<number> {
-    const part = await this.#part(offset, offset + into.length);
-    into.set(new Uint8Array(part));
-    return part.byteLength;
+    const length = Math.max(0, Math.min(into.length, this.size - offset));
+    const follows = offset >= this.#reached && offset - this.#reached < WINDOW / 4;
+    this.#row = follows ? this.#row + 1 : 0;
+    this.#reached = offset + length;
+    for (let at = 0; at < length; ) {
+      const position = offset + at;
+      const window = Math.floor(position / WINDOW);
+      const from = position - window * WINDOW;
+      const count = Math.min(length - at, WINDOW - from);
+      const part = into.subarray(at, at + count);
+      const isWhole = count === WINDOW && !this.#windows.has(window);
+      if (!isWhole && (this.#row >= ROW || this.#windows.has(window)))
+        part.set((await this.#window(window)).subarray(from, from + count));
+      else part.set(await this.#part(position, position + count));
+      at += count;
+    }
+    return length;
   }
 
-  close(): void {}
+  close(): void {
+    this.#windows.clear();
+  }
 
-  async #part(start: number, end: number): Promise<ArrayBuffer> {
+  /** A window, from memory if it is there; the next one is on its way then. */
+  #window(number: number): Promise<Uint8Array> {
+    for (const other of this.#windows.keys())
+      if (other !== number && other !== number + 1) this.#windows.delete(other);
+    const wanted = this.#begin(number);
+    // A failure is told to whom reads that window.
+    if ((number + 1) * WINDOW < this.size) this.#begin(number + 1).catch(() => undefined);
+    return wanted;
+  }
+
+  #begin(number: number): Promise<Uint8Array> {
+    let window = this.#windows.get(number);
+    if (window === undefined) {
+      window = this.#part(number * WINDOW, (number + 1) * WINDOW);
+      this.#windows.set(number, window);
+    }
+    return window;
+  }
+
+  async #part(start: number, end: number): Promise<Uint8Array> {
     try {
-      return await this.#blob.slice(start, end).arrayBuffer();
+      return new Uint8Array(await this.#blob.slice(start, end).arrayBuffer());
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       const text = `Could not read '${this.name}' at offset ${start}: ${why}`;
