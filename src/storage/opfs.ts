@@ -14,7 +14,8 @@ export interface SyncAccessHandle {
 /** What is used of a `FileSystemFileHandle` of the page's own files. */
 export interface SyncFileHandle {
   readonly name: string;
-  createSyncAccessHandle(): Promise<SyncAccessHandle>;
+  /** In workers only. */
+  createSyncAccessHandle?(): Promise<SyncAccessHandle>;
 }
 
 /**

@@ -28,7 +28,22 @@ globalThis.fetch = async (url) => {
 };
 // Of the page's own files there is one that forgets what is written.
 const stream = { write: async () => {}, truncate: async () => {}, close: async () => {} };
-const handle = { name: 'disk.img', createWritable: async () => stream };
+const handle = {
+  name: 'disk.img',
+  createWritable: async () => stream,
+  async createSyncAccessHandle() {
+    const { MemoryStorage } = await import('qcow2');
+    const file = new MemoryStorage();
+    return {
+      read: (into, { at }) => file.read(at, into),
+      write: (from, { at }) => (file.write(at, from), from.length),
+      truncate: (size) => file.truncate(size),
+      getSize: () => file.size,
+      flush: () => {},
+      close: () => {},
+    };
+  },
+};
 const storage = { getDirectory: async () => ({ getFileHandle: async () => handle }) };
 Object.defineProperty(globalThis, 'navigator', { value: { storage } });
 console.log = () => {};
