@@ -42,6 +42,13 @@ export { type ConvertOptions, convert } from './operations/convert.ts';
 export type { BitmapCopying } from './operations/copy-bitmaps.ts';
 export { type CreateOptions, create } from './operations/create.ts';
 export {
+  CELL_KINDS,
+  type CellKind,
+  type DiskPicture,
+  type DiskPictureOptions,
+  diskPicture,
+} from './operations/disk-picture.ts';
+export {
   type BitmapInfo,
   backingChainInfo,
   type EncryptionInfo,
@@ -54,6 +61,7 @@ export {
 } from './operations/info.ts';
 export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
+export { pictureSvg } from './operations/picture-svg.ts';
 export { type ResizeOptions, resize } from './operations/resize.ts';
 export {
   applySnapshot,

@@ -70,6 +70,17 @@ export const VERBS = {
         argument: 'LENGTH',
         help: 'number of guest bytes (default: to the end)',
       },
+      {
+        name: 'graph',
+        long: 'graph',
+        help: 'print a picture of the disk in block characters instead',
+      },
+      {
+        name: 'svg',
+        long: 'svg',
+        argument: 'TARGET',
+        help: 'write a picture of the disk to this file instead',
+      },
       FORCE_SHARE,
       IMAGE_OPTS,
       ALLOW_EXTERNAL,

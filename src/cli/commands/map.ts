@@ -1,10 +1,15 @@
 import { Qcow2Error } from '../../errors.ts';
+import type { Image } from '../../image/image.ts';
 import { openChain } from '../../node/open-image.ts';
+import { TargetFile } from '../../node/target-file.ts';
+import { diskPicture } from '../../operations/disk-picture.ts';
 import { type MapEntry, map } from '../../operations/map.ts';
+import { pictureSvg } from '../../operations/picture-svg.ts';
 import type { Arguments } from '../arguments.ts';
 import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
-import { MAP_HEADING, mapEntryText } from '../print-human.ts';
+import { pictureText, TEXT_CELLS } from '../picture-text.ts';
+import { MAP_HEADING, mapEntryText, sizeText } from '../print-human.ts';
 import { mapEntryJson } from '../print-json.ts';
 import { parseSize } from '../sizes.ts';
 
@@ -15,8 +20,15 @@ export async function run(args: Arguments<'map'>, context: Context): Promise<num
   const wanted = args.value('max-length');
   const most = wanted === undefined ? Number.MAX_SAFE_INTEGER : parseSize(wanted, 'maximum length');
   const input = inputImage(args, args.operands[0] ?? '');
+  const svg = args.value('svg');
+  const asPicture = svg !== undefined || args.has('graph');
+  if (asPicture && (args.has('output') || args.has('start-offset') || args.has('max-length'))) {
+    const text = '--graph and --svg show the whole disk: leave out --output, -s and -l';
+    throw new Qcow2Error('INVALID_ARGUMENT', text);
+  }
   const image = await openChain(input.path, input);
   try {
+    if (asPicture) return await drawPicture(image, svg, context);
     const length = Math.min(most, image.virtualSize - start);
     const entries = length > 0 ? map(image, { start, length }) : [nothing(start)];
     await print(style === 'json' ? jsonParts(entries) : humanParts(entries), context);
@@ -24,6 +36,33 @@ export async function run(args: Arguments<'map'>, context: Context): Promise<num
   } finally {
     await image.close();
   }
+}
+
+/** Cells of a picture that is 512 pixels wide. */
+const SVG_CELLS = 128 * 128;
+
+async function drawPicture(
+  image: Image,
+  svg: string | undefined,
+  context: Context,
+): Promise<number> {
+  const signal = context.interruptible();
+  if (svg === undefined) {
+    context.write(pictureText(await diskPicture(image, { maxCells: TEXT_CELLS, signal })));
+    return 0;
+  }
+  const picture = await diskPicture(image, { maxCells: SVG_CELLS, signal });
+  const title = (image.storage.name ?? '').replace(/^.*\//, '');
+  const target = new TargetFile(svg, false);
+  try {
+    target.storage.write(0, new TextEncoder().encode(pictureSvg(picture, title, sizeText)));
+    await target.seal();
+    target.publish();
+  } catch (error) {
+    target.abandon();
+    throw error;
+  }
+  return 0;
 }
 
 /** What qemu-img prints for an empty range. */

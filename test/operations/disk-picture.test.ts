@@ -1,0 +1,94 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openImage } from '../../src/node.ts';
+import { CELL_KINDS, diskPicture } from '../../src/operations/disk-picture.ts';
+import { map } from '../../src/operations/map.ts';
+import { pictureSvg } from '../../src/operations/picture-svg.ts';
+import { qemuImg, qemuIo } from '../oracle/tools.ts';
+import { makeTempDir, removeTempDir } from '../support/temp.ts';
+
+const folder = makeTempDir('picture');
+const img = (line: string) => qemuImg(line.split(' '), folder);
+
+beforeAll(async () => {
+  await img('create -q -f qcow2 base.qcow2 8M');
+  await qemuIo('base.qcow2', ['write -P 1 1M 192k', 'write -c -P 2 2M 64k'], folder);
+  await img('create -q -f qcow2 -b base.qcow2 -F qcow2 disk.qcow2 8M');
+  await qemuIo('disk.qcow2', ['write -P 3 3M 128k', 'write -z 4M 256k'], folder);
+  await img('snapshot -c one disk.qcow2');
+  const after = ['write -P 4 3M 64k', 'write -c -P 5 5M 64k', 'write -P 6 6M 64k'];
+  await qemuIo('disk.qcow2', after, folder);
+});
+afterAll(() => removeTempDir(folder));
+
+async function pictureOf(name: string, maxCells?: number) {
+  await using image = await openImage(`${folder}/${name}`);
+  return await diskPicture(image, maxCells === undefined ? {} : { maxCells });
+}
+
+test('each cluster is what the map says, or shared with a snapshot', async () => {
+  const { cells, cellBytes, bytes, sharedBytes } = await pictureOf('disk.qcow2');
+  const kindAt = (offset: number) => CELL_KINDS[cells[offset / cellBytes]!];
+  const MIB = 1 << 20;
+  expect(cellBytes).toBe(65536);
+  expect(cells.length).toBe(128);
+  expect([0, 1 * MIB, 1 * MIB + 131072, 1 * MIB + 196608, 2 * MIB].map(kindAt)).toEqual([
+    'unallocated',
+    'backing',
+    'backing',
+    'unallocated',
+    'backing',
+  ]);
+  expect([3 * MIB, 3 * MIB + 65536, 4 * MIB, 5 * MIB, 6 * MIB].map(kindAt)).toEqual([
+    'data',
+    'shared',
+    'zero',
+    'compressed',
+    'data',
+  ]);
+  const k = 65536;
+  expect(bytes).toEqual({
+    unallocated: 8 * MIB - 12 * k,
+    zero: 4 * k,
+    backing: 4 * k,
+    data: 3 * k,
+    compressed: k,
+  });
+  expect(sharedBytes).toBe(k);
+});
+
+test('a cell of several clusters shows what is the most of them', async () => {
+  const { cells, cellBytes } = await pictureOf('disk.qcow2', 8);
+  expect(cellBytes).toBe(1 << 20);
+  expect(Array.from(cells, (kind) => CELL_KINDS[kind])).toEqual([
+    'unallocated',
+    'backing',
+    'backing',
+    'shared',
+    'zero',
+    'compressed',
+    'data',
+    'unallocated',
+  ]);
+  const exact = await pictureOf('disk.qcow2');
+  expect((await pictureOf('disk.qcow2', 1)).bytes).toEqual(exact.bytes);
+});
+
+test('all that is stored is in the picture', async () => {
+  const { bytes } = await pictureOf('disk.qcow2');
+  await using image = await openImage(`${folder}/disk.qcow2`);
+  let stored = 0;
+  for await (const { data, length } of map(image)) if (data) stored += length;
+  expect(bytes.data + bytes.compressed + bytes.backing).toBe(stored);
+});
+
+test('the drawing names the kinds there are, and what it is called does no harm', async () => {
+  const svg = pictureSvg(await pictureOf('disk.qcow2'), '<b>&"', (bytes) => `${bytes} B`);
+  expect(svg).toContain('&lt;b&gt;&amp;&quot;');
+  expect(svg).not.toContain('<b>');
+  for (const text of ['shared with snapshots: 65536 B', 'compressed: 65536 B', 'zeros: 262144 B'])
+    expect(svg).toContain(text);
+});
+
+test('a picture has one cell at least', async () => {
+  await expect(pictureOf('disk.qcow2', 0)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+});
