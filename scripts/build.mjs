@@ -39,7 +39,7 @@ const WORKERS = {
 const BUNDLES = [
   {
     folder: '',
-    entries: { index: 'index.js', node: 'node.js', ...WORKERS },
+    entries: { index: 'index.js', node: 'node.js', blocks: 'blocks.js', ...WORKERS },
     output: { format: 'esm', comments: { legal: true, annotation: true, jsdoc: false } },
   },
   {

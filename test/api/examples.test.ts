@@ -7,7 +7,8 @@ import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { examplesOf, exportsOf, root } from './exports.ts';
 
 const folder = makeTempDir('examples');
-const files = new Set(exportsOf('dist/node.d.ts').map(({ file }) => file));
+const entries = ['dist/node.d.ts', 'dist/blocks.d.ts'] as const;
+const files = new Set(entries.flatMap(exportsOf).map(({ file }) => file));
 const examples = [...files].flatMap(examplesOf);
 
 /** What examples find in their folder. */
@@ -48,6 +49,8 @@ beforeAll(async () => {
   writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   mkdirSync(join(folder, 'node_modules'));
   symlinkSync(root, join(folder, 'node_modules/qcow2'), 'dir');
+  // A package whose classes one of the examples extends.
+  symlinkSync(join(root, 'node_modules/@xen-orchestra'), join(folder, 'node_modules/@xen-orchestra'));
   writeFileSync(join(folder, 'disk.raw'), makeContent('mixed', 3 << 20, 5));
   const img = (...args: string[]) => runOk('qemu-img', args, folder);
   await img('convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2');

@@ -4,6 +4,8 @@ import { type Exported, exportsOf, namedTypes, root } from './exports.ts';
 
 const everywhere = exportsOf('dist/index.d.ts');
 const inNode = exportsOf('dist/node.d.ts');
+const blocks = exportsOf('dist/blocks.d.ts');
+const all = [...inNode, ...blocks];
 const values = ({ kind }: Exported): boolean => kind !== 'interface' && kind !== 'type';
 
 function list(exported: readonly Exported[]): string {
@@ -21,10 +23,15 @@ test('the API of Node is that of browsers and more, as it was', async () => {
   await expect(list(more)).toMatchFileSnapshot('./node.api.txt');
 });
 
+test('the API of blocks is as it was', async () => {
+  await expect(list(blocks)).toMatchFileSnapshot('./blocks.api.txt');
+});
+
 test('the built entries export these values and no others', async () => {
   for (const [entry, exported] of [
     ['index', everywhere],
     ['node', inNode],
+    ['blocks', blocks],
   ] as const) {
     const built = await import(join(root, `dist/${entry}.js`));
     const names = exported.filter(values).map(({ name }) => name);
@@ -33,22 +40,22 @@ test('the built entries export these values and no others', async () => {
 });
 
 test('every export has a docstring', () => {
-  expect(inNode.filter(({ doc }) => doc === '').map(({ name }) => name)).toEqual([]);
+  expect(all.filter(({ doc }) => doc === '').map(({ name }) => name)).toEqual([]);
 });
 
 test('every function tells what it throws, and every function and class has an example', () => {
-  const silent = inNode.filter(({ kind, doc }) => kind === 'function' && !/^@throws /m.test(doc));
+  const silent = all.filter(({ kind, doc }) => kind === 'function' && !/^@throws /m.test(doc));
   // What only asks throws nothing.
   expect(silent.map(({ name }) => name)).toEqual(['isQcow2Error']);
-  const bare = inNode.filter((item) => values(item) && !/^@example$/m.test(item.doc));
+  const bare = all.filter((item) => values(item) && !/^@example$/m.test(item.doc));
   expect(bare.map(({ name }) => name)).toEqual([]);
 });
 
 test('every type that a declaration of the API names is exported, too', () => {
-  const names = new Set(inNode.map(({ name }) => name));
+  const names = new Set(all.map(({ name }) => name));
   // Helpers that types are computed with, and the parts of a union, are reached by what they make.
   const isPart = (name: string): boolean => /^(FieldValues|BaseFields|\w+Extension)$/.test(name);
-  const hidden = inNode.flatMap((item) =>
+  const hidden = all.flatMap((item) =>
     namedTypes(item).filter((name) => !names.has(name) && !isPart(name)),
   );
   expect(hidden).toEqual([]);

@@ -15,7 +15,7 @@ export interface Exported {
 }
 
 /** What is exported to browsers and what to Node, as the built declarations say; sorted by name. */
-export function exportsOf(entry: 'dist/index.d.ts' | 'dist/node.d.ts'): Exported[] {
+export function exportsOf(entry: `dist/${'index' | 'node' | 'blocks'}.d.ts`): Exported[] {
   const text = readFileSync(join(root, entry), 'utf8');
   const found: Exported[] = [];
   for (const [, all, names = '', from = ''] of text.matchAll(

@@ -65,6 +65,9 @@ probes.push(
   { file: 'src/index.ts', specifier: './operations/x.ts', allowed: true },
   { file: 'src/index.ts', specifier: './node/x.ts', allowed: false },
   { file: 'src/index.ts', specifier: './storage/file.ts', allowed: false },
+  { file: 'src/blocks.ts', specifier: './operations/x.ts', allowed: true },
+  { file: 'src/blocks.ts', specifier: './node/x.ts', allowed: false },
+  { file: 'src/blocks.ts', specifier: 'node:fs', allowed: false },
   { file: 'src/node.ts', specifier: './workers/x.ts', allowed: true },
   { file: 'src/node.ts', specifier: './cli/x.ts', allowed: false },
 );

@@ -57,7 +57,7 @@ describe('the tarball', () => {
       .filter((name) => !name.startsWith('cli/'))
       .map((name) => `dist/${name}.d.ts`);
     const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
-    const library = ['index.js', 'node.js', ...workers].map((name) => `dist/${name}`);
+    const library = ['index.js', 'node.js', 'blocks.js', ...workers].map((name) => `dist/${name}`);
     const commandLine = ['main.js', ...workers].map((name) => `dist/cli/${name}`);
     const beside = [
       'CHANGELOG.md',
@@ -98,10 +98,10 @@ describe('the tarball', () => {
     expect(read('dist/cli/main.js').split('\n')[0]).toBe('#!/usr/bin/env node');
   });
 
-  test("reaches no Node module and no package but zstd's from the entry for browsers", () => {
+  test('reaches no Node module and no package from the entries for browsers', () => {
     const outside = new Set<string>();
     const seen = new Set<string>();
-    const pending = ['dist/index.js'];
+    const pending = ['dist/index.js', 'dist/blocks.js'];
     for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
       if (seen.has(path)) continue;
       seen.add(path);
@@ -113,7 +113,7 @@ describe('the tarball', () => {
         else outside.add(name);
       }
     }
-    expect(seen.size).toBeGreaterThan(1);
+    expect(seen.size).toBeGreaterThan(2);
     expect([...outside]).toEqual([]);
   });
 
@@ -202,6 +202,15 @@ describe.each([
     );
   });
 
+  test('images of the package are those of its blocks', async () => {
+    const code = `import { Image } from 'qcow2';
+      import { BlockDisk } from 'qcow2/blocks';
+      const image = await Image.open(new Uint8Array(1024).fill(1), { format: 'raw' });
+      const disk = await BlockDisk.open(image, { blockSize: 512 });
+      console.log(disk.presentCount, (await disk.readBlock(1)).data[0]);`;
+    expect(await project.node(code)).toBe('2 1');
+  });
+
   test('what is inside cannot be imported', async () => {
     const code = await project.node(
       "await import('qcow2/dist/errors.js').catch((e) => console.log(e.code))",
@@ -232,7 +241,7 @@ describe('types', () => {
 
   test('serve a browser without the types of Node', async () => {
     const source =
-      "import { Image, MemoryStorage } from 'qcow2';\nexport { Image, MemoryStorage };\n";
+      "export { Image, MemoryStorage } from 'qcow2';\nexport { BlockDisk } from 'qcow2/blocks';\n";
     const options = ['--module', 'esnext', '--moduleResolution', 'bundler', '--types', ''];
     expect(await compile(source, ...options, '--lib', 'es2022,dom,esnext.disposable')).toBe('');
   });
