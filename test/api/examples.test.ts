@@ -50,7 +50,10 @@ beforeAll(async () => {
   mkdirSync(join(folder, 'node_modules'));
   symlinkSync(root, join(folder, 'node_modules/qcow2'), 'dir');
   // A package whose classes one of the examples extends.
-  symlinkSync(join(root, 'node_modules/@xen-orchestra'), join(folder, 'node_modules/@xen-orchestra'));
+  symlinkSync(
+    join(root, 'node_modules/@xen-orchestra'),
+    join(folder, 'node_modules/@xen-orchestra'),
+  );
   writeFileSync(join(folder, 'disk.raw'), makeContent('mixed', 3 << 20, 5));
   const img = (...args: string[]) => runOk('qemu-img', args, folder);
   await img('convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2');
