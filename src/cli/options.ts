@@ -199,7 +199,10 @@ export const VERBS = {
     ],
     operandHelp: [
       ['FILE', 'an image, or several that follow each other on the new disk'],
-      ['TARGET', 'the new image; - writes it to standard output, front to back, on one thread'],
+      [
+        'TARGET',
+        'the new image; - writes it to standard output, on one thread: it is whole if the exit status is 0',
+      ],
       ['-O raw ... -', 'reads the inputs once and writes every byte of the disk'],
       [
         '-O qcow2 ... -',

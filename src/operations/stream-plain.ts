@@ -88,7 +88,7 @@ async function mapClusters(
   { hasBacking, leavesToBacking, dense, pause }: MapRules,
 ): Promise<Clusters> {
   const data = new AllocationMap(length);
-  const own = new AllocationMap(leavesToBacking ? length : 0);
+  const own = new AllocationMap(hasBacking ? length : 0);
   await source.eachRun((from, to, isData, isLeft) => {
     const first = Math.floor(from / clusterSize);
     const end = Math.ceil(to / clusterSize);

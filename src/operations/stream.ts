@@ -54,14 +54,13 @@ export interface ReadableImage {
  *   `compress` or `found`: reading) the disk throws; the stream fails with the same ones
  * @example
  * import { createWriteStream } from 'node:fs';
- * import { Readable } from 'node:stream';
- * import { pipeline } from 'node:stream/promises';
+ * import { Writable } from 'node:stream';
  * import { openImage, toReadable } from 'qcow2';
  *
  * const image = await openImage('disk.qcow2');
  * const { length, stream } = await toReadable(image, { format: 'qcow2' });
  * console.log(`Content-Length: ${length}`);
- * await pipeline(Readable.fromWeb(stream), createWriteStream('copy.qcow2'));
+ * await stream.pipeTo(Writable.toWeb(createWriteStream('copy.qcow2')));
  * await image.close();
  */
 export async function toReadable(
