@@ -39,7 +39,13 @@ const WORKERS = {
 const BUNDLES = [
   {
     folder: '',
-    entries: { index: 'index.js', node: 'node.js', v86: 'v86.js', ...WORKERS },
+    entries: {
+      index: 'index.js',
+      node: 'node.js',
+      blocks: 'blocks.js',
+      v86: 'v86.js',
+      ...WORKERS,
+    },
     output: { format: 'esm', comments: { legal: true, annotation: true, jsdoc: false } },
   },
   {

@@ -69,6 +69,7 @@ export {
   createSnapshot,
   deleteSnapshot,
 } from './operations/snapshot.ts';
+export { type ReadableImage, type ReadableOptions, toReadable } from './operations/stream.ts';
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
 export { MemoryStorage } from './storage/memory.ts';

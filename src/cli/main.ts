@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { constants } from 'node:os';
+import { Qcow2Error } from '../errors.ts';
 import type { Context } from './context.ts';
 import { errorLine, runCommandLine } from './run.ts';
 
@@ -13,10 +14,18 @@ let stopped: NodeJS.Signals | undefined;
 let interrupt: AbortController | undefined;
 /** Set once standard output has failed; it decides the exit status. */
 let outputStatus: number | undefined;
+/** The command writes an image to standard output, and reports itself if that fails. */
+let holdsImage = false;
 
 function stop(signal: NodeJS.Signals): void {
   stopped = signal;
   interrupt?.abort();
+}
+
+function outputError({ code = '' }: NodeJS.ErrnoException): Qcow2Error {
+  const why = code === 'EPIPE' ? 'its reader is gone (EPIPE)' : code;
+  const text = `Could not write to standard output: ${why}`;
+  return new Qcow2Error('IO', text, { errno: code });
 }
 
 const context: Context = {
@@ -32,6 +41,16 @@ const context: Context = {
       process.stdout.once('drain', resolve);
       process.stdout.once('close', resolve);
     });
+  },
+  imageOutput() {
+    holdsImage = true;
+    return {
+      isTerminal: process.stdout.isTTY === true,
+      write: (bytes) =>
+        new Promise((resolve, reject) => {
+          process.stdout.write(bytes, (error) => (error ? reject(outputError(error)) : resolve()));
+        }),
+    };
   },
   interruptible() {
     if (interrupt === undefined) {
@@ -51,12 +70,10 @@ const context: Context = {
 const finished = runCommandLine(process.argv.slice(2), context);
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (outputStatus !== undefined) return;
+  if (outputStatus !== undefined || holdsImage) return;
   outputStatus = error.code === 'EPIPE' ? EXIT_BROKEN_PIPE : 1;
   process.exitCode = outputStatus;
-  if (error.code !== 'EPIPE') {
-    process.stderr.write(`qcow2: Could not write to standard output: ${error.code}\n`);
-  }
+  if (error.code !== 'EPIPE') process.stderr.write(errorLine(outputError(error)));
   if (interrupt === undefined) process.exit();
   interrupt.abort();
 });

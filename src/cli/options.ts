@@ -208,6 +208,19 @@ export const VERBS = {
       ALLOW_EXTERNAL,
       OBJECT,
     ],
+    operandHelp: [
+      ['FILE', 'an image, or several that follow each other on the new disk'],
+      [
+        'TARGET',
+        'the new image; - writes it to standard output, on one thread: it is whole if the exit status is 0',
+      ],
+      ['-O raw ... -', 'reads the inputs once and writes every byte of the disk'],
+      [
+        '-O qcow2 ... -',
+        'reads the inputs once and stores what they map as data; with -S SIZE it reads them twice and leaves clusters of zeros out, with -S 0 it stores everything',
+      ],
+      ['-c -O qcow2 ... -', 'reads and compresses twice: sizes are in front of the data'],
+    ],
   },
   compare: {
     summary: 'Compare two disks; exit status 1: they differ, 2 and above: an error.',

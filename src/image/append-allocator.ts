@@ -69,15 +69,14 @@ export class AppendAllocator {
 
   /** Host offset of a new cluster with one reference. */
   cluster(): number {
-    const { refcountBlockEntries, clusterSize } = this.#geometry;
     let next = this.#state[NEXT_CLUSTER]!;
-    if (next % refcountBlockEntries === 0) {
-      this.#count(next, 1); // The refcount block that covers what follows.
+    if (this.isBlockPlace(next)) {
+      this.#count(next, 1);
       next++;
     }
     this.#state[NEXT_CLUSTER] = next + 1;
     this.#count(next, 1);
-    return next * clusterSize;
+    return next * this.#geometry.clusterSize;
   }
 
   /**
@@ -122,6 +121,16 @@ export class AppendAllocator {
     return offset;
   }
 
+  /** Whether a cluster is that of a refcount block: the first one the block covers. */
+  protected isBlockPlace(cluster: number): boolean {
+    return cluster % this.#geometry.refcountBlockEntries === 0;
+  }
+
+  /** The next stream starts a cluster. */
+  protected endStreams(): void {
+    this.#state[STREAM_END] = 0;
+  }
+
   #closeStreamAt(offset: number, length: number, count: number): void {
     const end = offset + length;
     const full = end % this.#geometry.clusterSize === 0;
@@ -137,7 +146,7 @@ export class AppendAllocator {
   /** Whether the cluster behind `open` is the next one to be handed out, and for data. */
   #canCross(open: number): boolean {
     const next = this.#state[NEXT_CLUSTER]!;
-    return next === open + 1 && next % this.#geometry.refcountBlockEntries !== 0;
+    return next === open + 1 && !this.isBlockPlace(next);
   }
 
   #count(cluster: number, references: number): void {

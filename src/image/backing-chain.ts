@@ -67,11 +67,12 @@ export class Chain {
    * Replaces `plan` with the runs of `[start, end)` and returns where they end: `end`, or earlier
    * when there are too many for one plan. What no layer holds is unallocated and marked with the
    * deepest layer that reaches so far.
+   * @param top index of the layer whose disk is mapped; what lies above is left out
    */
-  async map(start: number, end: number, plan: Plan): Promise<number> {
+  async map(start: number, end: number, plan: Plan, top = 0): Promise<number> {
     plan.clear();
-    let reached = await this.layers[0]!.layer.mapRange(start, end, 0, plan);
-    for (let depth = 1; depth < this.layers.length && hasUnallocated(plan); depth++)
+    let reached = await this.layers[top]!.layer.mapRange(start, end, top, plan);
+    for (let depth = top + 1; depth < this.layers.length && hasUnallocated(plan); depth++)
       reached = await this.#mapBelow(depth, plan);
     return reached;
   }

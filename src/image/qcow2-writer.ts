@@ -11,7 +11,7 @@ import {
 import type { Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
-import { type AddedReferences, AppendAllocator } from './append-allocator.ts';
+import type { AddedReferences, AppendAllocator } from './append-allocator.ts';
 import type { ChunkRecord, ChunkWriter, NewEntries, Turn } from './target.ts';
 
 /** What a qcow2 target does with clusters; serialisable, every thread gets the same. */
@@ -66,7 +66,7 @@ export class Qcow2Writer implements ChunkWriter {
     dataStorage: Storage,
     options: Qcow2WriterOptions,
     kernel: Kernel,
-    allocatorState: Float64Array,
+    allocator: AppendAllocator,
     codec?: Codec,
   ) {
     const { geometry, chunkBytes } = options;
@@ -76,7 +76,7 @@ export class Qcow2Writer implements ChunkWriter {
     this.#options = options;
     this.#kernel = kernel;
     this.#codec = codec;
-    this.#allocator = new AppendAllocator(allocatorState, geometry);
+    this.#allocator = allocator;
     this.#bitmap = kernel.arena.allocate(Math.ceil(chunkBytes / geometry.subclusterSize / 8) + 4);
     this.#streams = codec && kernel.arena.allocate(chunkBytes);
     this.#entries = new Uint8Array(clusters * geometry.l2EntrySize);
@@ -204,23 +204,25 @@ export class Qcow2Writer implements ChunkWriter {
     return allocator.added();
   }
 
-  /** Writes data and streams; neighbours in memory and in the file go out together. */
+  /** Writes streams, then data, in the order of the file; neighbours go out together. */
   async #writeClusters(start: number, chunk: Uint8Array, count: number): Promise<void> {
-    for (let k = 0; k < count; ) {
-      const kind = this.#kind[k]!;
-      let end = k + 1;
-      if (kind === DATA) {
-        while (end < count && this.#follows(end, DATA)) end++;
-        const done = this.#writeData(start, chunk, k, end);
-        if (done !== undefined) await done;
-      } else if (kind === COMPRESSED) {
-        while (end < count && this.#follows(end, COMPRESSED)) end++;
-        const bytes = this.#streams!.bytes.subarray(this.#streamAt[k]!, this.#streamAt[end]!);
-        const done = this.#storage.write!(this.#host[k]!, bytes);
-        if (done !== undefined) await done;
+    for (const kind of [COMPRESSED, DATA]) {
+      for (let k = 0; k < count; ) {
+        let end = k + 1;
+        if (this.#kind[k] === kind) {
+          while (end < count && this.#follows(end, kind)) end++;
+          const done =
+            kind === DATA ? this.#writeData(start, chunk, k, end) : this.#writeStreams(k, end);
+          if (done !== undefined) await done;
+        }
+        k = end;
       }
-      k = end;
     }
+  }
+
+  #writeStreams(from: number, to: number): MaybePromise<void> {
+    const bytes = this.#streams!.bytes.subarray(this.#streamAt[from]!, this.#streamAt[to]!);
+    return this.#storage.write!(this.#host[from]!, bytes);
   }
 
   /** Whether cluster k is of this kind and directly behind cluster k - 1 in the file. */

@@ -90,6 +90,31 @@ export class Source {
     }
   }
 
+  /**
+   * Calls back for every run of the disk, in order: its bytes `[from, to)`, whether they must be read,
+   * and whether the image leaves them to its backing file. Reads no guest data.
+   */
+  async eachRun(
+    visit: (from: number, to: number, isData: boolean, isLeft: boolean) => void,
+    step: () => void | Promise<void>,
+  ): Promise<void> {
+    const plan = new Plan();
+    for (let at = 0; at < this.size; ) {
+      await step();
+      const { image, offset, next } = this.#at(at);
+      const chain = await image.chain();
+      const stop = Math.min(next, this.size, at + WINDOW_BYTES) - offset;
+      const reached = await image.map(at - offset, stop, plan);
+      for (let i = 0; i < plan.count; i++) {
+        const kind = plan.kind[i]!;
+        const from = plan.guest[i]! + offset;
+        const isData = kind === RUN_DATA || kind === RUN_COMPRESSED;
+        visit(from, from + plan.length[i]!, isData, leftToBacking(chain, plan, i));
+      }
+      at = reached + offset;
+    }
+  }
+
   #at(position: number): { image: Image; offset: number; next: number } {
     let index = 0;
     while (position >= this.#offsets[index + 1]!) index++;

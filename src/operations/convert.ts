@@ -1,6 +1,7 @@
 import type { DeflateLevel } from '../codecs/deflate.ts';
 import { loadCodec } from '../codecs/load.ts';
 import { Qcow2Error } from '../errors.ts';
+import { AppendAllocator } from '../image/append-allocator.ts';
 import { Image } from '../image/image.ts';
 import {
   isMappedAhead,
@@ -28,7 +29,7 @@ import { createRaw, preallocate, requireDataStorage } from './create.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
 /** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
-const CHUNK_BYTES = 2 * 1024 * 1024;
+export const CHUNK_BYTES = 2 * 1024 * 1024;
 
 /** What to convert to. */
 export interface ConvertOptions extends OperationControl {
@@ -88,6 +89,8 @@ export interface ConvertParts {
   step: ConvertStepOptions;
   /** Shared by all threads. */
   allocatorState: Float64Array;
+  /** Hands out clusters; default one over `allocatorState`. */
+  allocator?: AppendAllocator;
 }
 
 /** Converts single chunks. Each thread has its own, over its own files and kernel. */
@@ -130,14 +133,8 @@ export class ConvertStep {
       compressionType === null
         ? undefined
         : await loadCodec(compressionType, kernel, { compress: true, level });
-    const writer = new Qcow2Writer(
-      storage,
-      dataStorage,
-      target.writer,
-      kernel,
-      allocatorState,
-      codec,
-    );
+    const { allocator = new AppendAllocator(allocatorState, target.writer.geometry) } = parts;
+    const writer = new Qcow2Writer(storage, dataStorage, target.writer, kernel, allocator, codec);
     return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, step);
   }
 

@@ -15,7 +15,7 @@ export interface Exported {
 }
 
 /** Adapters to the software of others, each an entry of its own: `qcow2/v86`. */
-export const ADAPTERS = ['v86'] as const;
+export const ADAPTERS = ['blocks', 'v86'] as const;
 
 /** What an entry of the package exports, as the built declarations say; sorted by name. */
 export function exportsOf(

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -54,6 +55,7 @@ interface Examined {
   map: { file?: string }[];
   check: object;
   measure: object;
+  streamed: string;
   raw: string;
   qcow2: string;
   compressed: string;
@@ -82,9 +84,16 @@ async function expected({ recipe, snapshot }: BrowserImage): Promise<Partial<Exa
   };
 }
 
+async function digestOf({ stream }: { stream: ReadableStream<Uint8Array> }): Promise<string> {
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
 /** What the same calls give in Node, over files. */
 async function inNode({ recipe, snapshot }: BrowserImage): Promise<Partial<Examined>> {
-  const { openImage, info, map, check, measure } = await import(join(root, 'dist/node.js'));
+  const { openImage, info, map, check, measure, toReadable } = await import(
+    join(root, 'dist/node.js')
+  );
   const path = join(folderOf(recipe, folder), recipe.image);
   const image = await openImage(path, snapshot === undefined ? {} : { snapshot });
   const entries = [];
@@ -94,6 +103,7 @@ async function inNode({ recipe, snapshot }: BrowserImage): Promise<Partial<Exami
     map: entries,
     check: await check(image),
     measure: await measure(image, { format: 'qcow2' }),
+    streamed: await digestOf(await toReadable(image, { format: 'qcow2', compress: true })),
   };
   await image.close();
   return result;
@@ -107,6 +117,7 @@ function comparable({ info, map, ...others }: Partial<Examined>) {
     map: map?.map(({ file, ...entry }) => ({ ...entry, inFile: file !== undefined })),
     check: others.check,
     measure: others.measure,
+    streamed: others.streamed,
   };
 }
 

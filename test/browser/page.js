@@ -44,6 +44,14 @@ async function converted(image, options) {
   return sha256(target.bytes);
 }
 
+/** Digest of an image as a response to a request would carry it. */
+async function streamed(image) {
+  const { length, stream } = await qcow2.toReadable(image, { format: 'qcow2', compress: true });
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  if (bytes.length !== length) throw new Error(`${bytes.length} bytes came, not ${length}`);
+  return sha256(bytes);
+}
+
 async function all(iterable) {
   const items = [];
   for await (const item of iterable) items.push(item);
@@ -63,6 +71,7 @@ export async function examine(request) {
       measure: await qcow2.measure(image, { format: 'qcow2' }),
       raw: await converted(image, { format: 'raw' }),
       qcow2: await converted(image, { format: 'qcow2' }),
+      streamed: await streamed(image),
       compressed: await converted(image, { format: 'qcow2', compress: true }),
     };
   } finally {

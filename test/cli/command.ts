@@ -18,6 +18,12 @@ export async function qcow2(...argv: string[]): Promise<Outcome> {
     writeError: (text) => {
       outcome.stderr += text;
     },
+    imageOutput: () => ({
+      isTerminal: false,
+      write: async (bytes) => {
+        outcome.stdout += Buffer.from(bytes).toString('latin1');
+      },
+    }),
     drained: () => Promise.resolve(),
     interruptible: () => new AbortController().signal,
     onProgressRequest: () => () => {},

@@ -66,8 +66,10 @@ probes.push(
   { file: 'src/index.ts', specifier: './operations/x.ts', allowed: true },
   { file: 'src/index.ts', specifier: './node/x.ts', allowed: false },
   { file: 'src/index.ts', specifier: './storage/file.ts', allowed: false },
-  { file: 'src/v86.ts', specifier: './adapters/x.ts', allowed: true },
-  { file: 'src/v86.ts', specifier: './operations/x.ts', allowed: false },
+  ...['v86', 'blocks'].flatMap((name) => [
+    { file: `src/${name}.ts`, specifier: './adapters/x.ts', allowed: true },
+    { file: `src/${name}.ts`, specifier: './operations/x.ts', allowed: false },
+  ]),
   { file: 'src/node.ts', specifier: './workers/x.ts', allowed: true },
   { file: 'src/node.ts', specifier: './cli/x.ts', allowed: false },
 );

@@ -57,9 +57,8 @@ describe('the tarball', () => {
       .filter((name) => !name.startsWith('cli/'))
       .map((name) => `dist/${name}.d.ts`);
     const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
-    const library = ['index.js', 'node.js', 'slim/index.js', 'v86.js', ...workers].map(
-      (name) => `dist/${name}`,
-    );
+    const entries = ['blocks.js', 'index.js', 'node.js', 'slim/index.js', 'v86.js'];
+    const library = [...entries, ...workers].map((name) => `dist/${name}`);
     const commandLine = ['main.js', ...workers].map((name) => `dist/cli/${name}`);
     const beside = [
       'CHANGELOG.md',
@@ -100,10 +99,10 @@ describe('the tarball', () => {
     expect(read('dist/cli/main.js').split('\n')[0]).toBe('#!/usr/bin/env node');
   });
 
-  test("reaches no Node module and no package but zstd's from the entry for browsers", () => {
+  test('reaches no Node module and no package from the entries for browsers', () => {
     const outside = new Set<string>();
     const seen = new Set<string>();
-    const pending = ['dist/index.js'];
+    const pending = ['dist/index.js', 'dist/blocks.js'];
     for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
       if (seen.has(path)) continue;
       seen.add(path);
@@ -115,7 +114,7 @@ describe('the tarball', () => {
         else outside.add(name);
       }
     }
-    expect(seen.size).toBeGreaterThan(1);
+    expect(seen.size).toBeGreaterThan(2);
     expect([...outside]).toEqual([]);
   });
 
@@ -133,7 +132,7 @@ describe('the tarball', () => {
     args.push('--exclude-entrypoints', './qcow2.wasm');
     const { status, stdout } = await run(process.execPath, args, folder);
     expect(status, stdout).toBe(0);
-    for (const entry of ['qcow2', 'qcow2/slim', 'qcow2/v86'])
+    for (const entry of ['qcow2', 'qcow2/blocks', 'qcow2/slim', 'qcow2/v86'])
       expect(stdout).toMatch(new RegExp(`│ "${entry}" +│ OK \\(ESM\\) +│ OK `));
   });
 });
@@ -204,6 +203,15 @@ describe.each([
     );
   });
 
+  test('images of the package are those of its blocks', async () => {
+    const code = `import { Image } from 'qcow2';
+      import { BlockDisk } from 'qcow2/blocks';
+      const image = await Image.open(new Uint8Array(1024).fill(1), { format: 'raw' });
+      const disk = await BlockDisk.open(image, { blockSize: 512 });
+      console.log(disk.presentCount, (await disk.readBlock(1)).data[0]);`;
+    expect(await project.node(code)).toBe('2 1');
+  });
+
   test('what is inside cannot be imported', async () => {
     const code = await project.node(
       "await import('qcow2/dist/errors.js').catch((e) => console.log(e.code))",
@@ -234,7 +242,7 @@ describe('types', () => {
 
   test('serve a browser without the types of Node', async () => {
     const source =
-      "import { Image, MemoryStorage } from 'qcow2';\nexport { Image, MemoryStorage };\n";
+      "export { Image, MemoryStorage } from 'qcow2';\nexport { BlockDisk } from 'qcow2/blocks';\n";
     const options = ['--module', 'esnext', '--moduleResolution', 'bundler', '--types', ''];
     expect(await compile(source, ...options, '--lib', 'es2022,dom,esnext.disposable')).toBe('');
   });

@@ -1,5 +1,7 @@
 import { printable, Qcow2Error } from '../../errors.ts';
+import type { OperationControl } from '../../operations/control.ts';
 import type { BitmapCopying } from '../../operations/copy-bitmaps.ts';
+import type { ReadableOptions } from '../../operations/stream.ts';
 import { convertFile } from '../../workers/convert-file.ts';
 import { type Arguments, asksForOptionList } from '../arguments.ts';
 import { CACHE_MODES } from '../cache-modes.ts';
@@ -9,6 +11,7 @@ import { CreateOptionValues, createOptionsHelp } from '../create-options.ts';
 import { Progress } from '../progress.ts';
 import { parseSize, parseWholeNumber } from '../sizes.ts';
 import { snapshotQuery } from '../snapshot-query.ts';
+import { convertToStdout } from './convert-stdout.ts';
 
 const MAX_THREADS = 16;
 const MAX_SPARSE_SIZE = 16 * 1024 * 1024;
@@ -21,17 +24,23 @@ export async function run(args: Arguments<'convert'>, context: Context): Promise
     return 0;
   }
   requireConsistent(args);
+  const toStdout = args.operands.at(-1) === '-';
+  if (toStdout) requireStreamable(args);
   const options = { ...convertOptions(args, format), bitmaps: bitmapOptions(args, context) };
   const shown = args.has('progress') && !args.has('quiet');
-  const progress = new Progress(shown ? context.write : undefined);
+  // The image itself goes to standard output.
+  const write = toStdout ? context.writeError : context.write;
+  const progress = new Progress(shown ? write : undefined);
   const stopReporting = context.onProgressRequest(() => context.writeError(`${progress.line()}\n`));
   let succeeded = false;
   try {
-    await convertFile({
-      ...options,
+    const control: OperationControl = {
       signal: context.interruptible(),
       onProgress: (done, total) => progress.update(done, total),
-    });
+    };
+    if (toStdout)
+      await convertToStdout(options, { ...streamOptions(args, format), ...control }, context);
+    else await convertFile({ ...options, ...control });
     succeeded = true;
   } finally {
     stopReporting();
@@ -65,6 +74,21 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     ...(snapshot !== undefined && { snapshot: snapshotQuery(snapshot) }),
     ...(sparse !== undefined && { sparseSize: sparseSize(sparse) }),
     ...(threads !== undefined && { threads: threadCount(threads) }),
+  };
+}
+
+/** What a target on standard output is to be like. */
+function streamOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw'): ReadableOptions {
+  const values = targetOptions(args, format);
+  const { size: _, ...create } = values.settings();
+  const sparse = args.value('sparse-size');
+  const size = sparse === undefined ? undefined : sparseSize(sparse);
+  return {
+    format,
+    create,
+    compress: args.has('compress'),
+    ...values.compressionLevel(),
+    zeros: size === undefined ? 'mapped' : size === 0 ? 'stored' : 'found',
   };
 }
 
@@ -113,6 +137,12 @@ function requireConsistent(args: Arguments<'convert'>): void {
     throw invalid('-o has no effect with -n: the target is not created');
   if (args.has('copy-offload') && args.has('sparse-size'))
     throw invalid('-C and -S exclude each other: offloaded ranges are not searched for zeros');
+}
+
+/** Options that make no sense for a target that is no file. */
+function requireStreamable(args: Arguments<'convert'>): void {
+  if (args.has('no-create')) throw invalid('-n needs a target that exists: standard output is new');
+  if (args.has('bitmaps')) throw invalid('--bitmaps needs a target that is a file');
 }
 
 function sparseSize(text: string): number {
