@@ -32,6 +32,8 @@ export interface OpenImageOptions extends NamedFiles {
   cacheBytes?: number | undefined;
   /** Open files although another program has them open for writing (`-U`). */
   share?: boolean | undefined;
+  /** False: a short look that keeps nobody from writing to the files; see `FileOptions.holdLocks`. */
+  holdLocks?: boolean | undefined;
   /** Shares a kernel with other images of the same conversion. */
   kernel?: Kernel;
 }
@@ -78,11 +80,16 @@ export function fileResolver(
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
-  const { writable = false, cacheBytes } = options;
-  const resolver = fileResolver(file, allowExternal, { sync, share });
+  const { writable = false, cacheBytes, holdLocks = true } = options;
+  if (writable && share) {
+    const text = `Could not open '${file}': force-share=on can only be used with read-only images`;
+    throw new Qcow2Error('INVALID_ARGUMENT', text, { file });
+  }
+  const files = { sync, share, holdLocks };
+  const resolver = fileResolver(file, allowExternal, files);
   const mode = writable ? 'r+' : 'r';
-  const storage = new FileStorage(file, { sync, share, mode });
-  const given = openNamed(options, { sync, share }, storage, mode);
+  const storage = new FileStorage(file, { ...files, mode });
+  const given = openNamed(options, files, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
   if (snapshot !== undefined) open.snapshot = snapshot;

@@ -14,7 +14,7 @@ export async function run(args: Arguments<'map'>, context: Context): Promise<num
   const start = parseSize(args.value('start-offset') ?? '0', 'start offset');
   const wanted = args.value('max-length');
   const most = wanted === undefined ? Number.MAX_SAFE_INTEGER : parseSize(wanted, 'maximum length');
-  const input = inputImage(args, args.operands[0] ?? '');
+  const input = { ...inputImage(args, args.operands[0] ?? ''), holdLocks: false };
   const image = await openChain(input.path, input);
   try {
     const length = Math.min(most, image.virtualSize - start);

@@ -19,10 +19,6 @@ export async function run(args: Arguments<'snapshot'>, context: Context): Promis
   const { path, ...input } = inputImage(withoutFormat(args), args.operands[0] ?? '');
   const [action] = given;
   const writable = action !== undefined && action.name !== 'list';
-  if (writable && input.share) {
-    const text = `Could not open '${path}': force-share=on can only be used with read-only images`;
-    throw new Qcow2Error('INVALID_ARGUMENT', text);
-  }
   const image = await openChain(path, { ...input, writable });
   try {
     // Without an action qemu-img opens the image, and that is all.
