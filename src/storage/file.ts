@@ -124,8 +124,10 @@ export class FileStorage implements Storage {
   #lock(stat: fs.BigIntStats, { mode = 'r', holdLocks = true }: FileOptions): void {
     const forWriting = mode === 'r+';
     const { conflict, isHeld } = lockFile(this.fd, stat, { forWriting, hold: holdLocks });
-    isWritingUnlocked ||= forWriting && !isHeld;
-    if (conflict === undefined) return;
+    if (conflict === undefined) {
+      isWritingUnlocked ||= forWriting && !isHeld;
+      return;
+    }
     fs.closeSync(this.fd);
     const hint = forWriting ? '' : ', or read it as it is with -U';
     const text = `Could not open '${this.name}': ${lockedText(conflict, this.name)}${hint}`;
