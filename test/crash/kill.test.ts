@@ -233,7 +233,7 @@ const CHANGING: readonly Verb[] = [
 ];
 
 const CASES = [
-  ...MAKING.map((verb) => ({ ...killing(verb, 'target'), kills: Math.ceil(KILLS * 0.4) })),
+  ...MAKING.map((verb) => ({ ...killing(verb, 'target'), kills: Math.ceil(KILLS * 0.3) })),
   ...CHANGING.map((verb) => ({ ...killing(verb, 'image'), kills: KILLS })),
 ];
 

@@ -34,58 +34,78 @@ export interface KillReport {
   failure: string | undefined;
 }
 
+/** When a command is killed: so long after it was started, or after it first changed a file. */
+interface Moment {
+  readonly after: 'start' | 'change';
+  readonly milliseconds: number;
+}
+
 interface Outcome {
-  milliseconds: number;
-  wasKilled: boolean;
+  /** From its start, and from its first change of a file, to its end. */
+  readonly milliseconds: number;
+  readonly changing: number;
+  readonly wasKilled: boolean;
 }
 
 /** Of so many runs one is let end, to see how long the command takes by now. */
 const LET_END = 12;
 
+/** Of so many kills one may come before the command has changed anything. */
+const AT_ANY_TIME = 6;
+
+/** Runs at a time; they are judged when all of them have ended, so that kills are in time. */
+const PARALLEL = 4;
+
 /**
- * Runs the built command again and again and kills it (SIGKILL) at random moments, spread evenly from
- * where a program has started to where this one ends, until that has happened so many times.
+ * Runs the built command again and again and kills it (SIGKILL) at random moments, most of them spread
+ * evenly over the time in which it changes files, until that has happened so many times.
  * @throws Error the command failed by itself
  */
 export async function killAtRandom(
   killCase: KillCase,
-  { seed, kills, parallel = 4 }: KillOptions,
+  { seed, kills }: KillOptions,
 ): Promise<KillReport> {
   const random = new Random(seed, 0x9111);
   const report: KillReport = { killed: 0, midway: 0, ended: 0, failure: undefined };
   const judged = new JudgedStates(killCase);
   const original = makeTempDir('kill');
-  const once = async (delay: number | undefined): Promise<Outcome> => {
-    const folder = makeTempDir('kill');
-    try {
-      fs.cpSync(original, folder, { recursive: true });
-      const outcome = await runFor(killCase.argv, folder, delay);
-      report[outcome.wasKilled ? 'killed' : 'ended']++;
-      const { fault, isMidway } = await judged.judge(folder, outcome.wasKilled);
-      if (isMidway) report.midway++;
-      const when = outcome.wasKilled ? `killed after ${delay} ms` : 'not killed';
-      if (fault !== undefined)
-        report.failure ??= `'${killCase.name}', seed ${seed}, ${when}: ${fault}`;
-      return outcome;
-    } finally {
-      removeTempDir(folder);
-    }
+  let whole: Outcome | undefined;
+  let turn = 0;
+  const nextMoment = (): Moment | undefined => {
+    turn++;
+    if (whole === undefined || turn % LET_END === 0) return undefined;
+    const share = ((turn + random.below(1000) / 1000) / kills) % 1;
+    if (turn % AT_ANY_TIME === 0)
+      return { after: 'start', milliseconds: share * whole.milliseconds };
+    return { after: 'change', milliseconds: share * whole.changing };
   };
   try {
     await killCase.prepare(original);
     judged.begin(original);
-    const { milliseconds: start } = await runFor(['--version'], original, undefined);
-    let { milliseconds: end } = await once(undefined);
-    let turn = 0;
-    const worker = async (): Promise<void> => {
-      while (report.killed < kills && turn < 2 * kills && report.failure === undefined) {
-        const share = (turn + random.below(1000) / 1000) / kills;
-        const delay = start * 0.8 + (share % 1) * Math.max(10, end - start * 0.8);
-        const outcome = await once(++turn % LET_END === 0 ? undefined : delay);
-        if (!outcome.wasKilled) end = outcome.milliseconds;
+    while (report.killed < kills && turn < 2 * kills && report.failure === undefined) {
+      const moments =
+        whole === undefined ? [undefined] : Array.from({ length: PARALLEL }, nextMoment);
+      const runs = await Promise.all(
+        moments.map(async (moment) => {
+          const folder = makeTempDir('kill');
+          fs.cpSync(original, folder, { recursive: true });
+          return { moment, folder, outcome: await runFor(killCase.argv, folder, moment) };
+        }),
+      );
+      for (const { moment, folder, outcome } of runs) {
+        const { wasKilled } = outcome;
+        if (!wasKilled) whole = outcome;
+        report[wasKilled ? 'killed' : 'ended']++;
+        const { fault, isMidway } = await judged.judge(folder, wasKilled);
+        if (isMidway) report.midway++;
+        const when = wasKilled
+          ? `killed ${moment?.milliseconds} ms after ${moment?.after}`
+          : 'ended';
+        if (fault !== undefined)
+          report.failure ??= `'${killCase.name}', seed ${seed}, ${when}: ${fault}`;
+        removeTempDir(folder);
       }
-    };
-    await Promise.all(Array.from({ length: parallel }, worker));
+    }
     return report;
   } finally {
     removeTempDir(original);
@@ -122,14 +142,29 @@ class JudgedStates {
   }
 }
 
-/** Runs the command in a folder, for so many milliseconds at most. */
-function runFor(argv: readonly string[], cwd: string, most: number | undefined): Promise<Outcome> {
+/** Runs the command in a folder, till a moment at most. */
+function runFor(
+  argv: readonly string[],
+  cwd: string,
+  moment: Moment | undefined,
+): Promise<Outcome> {
+  let changed: number | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const killAfter = (event: Moment['after']): void => {
+    if (moment?.after !== event) return;
+    timer = setTimeout(() => child.kill('SIGKILL'), moment.milliseconds);
+  };
+  const watcher = fs.watch(cwd, () => {
+    if (changed !== undefined) return;
+    changed = performance.now();
+    killAfter('change');
+  });
   const started = performance.now();
   const child = spawn(process.execPath, [MAIN, ...argv], {
     cwd,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  const timer = most === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), most);
+  killAfter('start');
   let stderr = '';
   child.stderr.on('data', (text) => {
     stderr += text;
@@ -138,12 +173,14 @@ function runFor(argv: readonly string[], cwd: string, most: number | undefined):
     child.on('error', reject);
     child.on('close', (status, signal) => {
       clearTimeout(timer);
+      watcher.close();
       const wasKilled = signal === 'SIGKILL';
       if (!wasKilled && status !== 0) {
         reject(new Error(`${argv.join(' ')} ended with status ${status}: ${stderr}`));
         return;
       }
-      resolve({ milliseconds: performance.now() - started, wasKilled });
+      const now = performance.now();
+      resolve({ milliseconds: now - started, changing: now - (changed ?? now), wasKilled });
     });
   });
 }
