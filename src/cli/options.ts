@@ -231,6 +231,7 @@ export const VERBS = {
     ],
   },
   measure: {
+    looksOnly: true,
     summary: 'Tell how much space an image takes when it is converted or created.',
     operands: '--size SIZE | FILE',
     minOperands: 0,
