@@ -82,7 +82,7 @@ async function runVerb<V extends VerbName>(
 
 /** Once, and not with `-q`. */
 const UNLOCKED_WARNING =
-  'qcow2: warning: other programs could not see that the image was being written: image locks need the optional package koffi\n';
+  'qcow2: warning: other programs could not see that the image was being written: image locks need Linux and the optional package koffi\n';
 
 /** Whether files will be opened, unless another program has locked them. */
 function checksLocks<V extends VerbName>(verb: V, args: Arguments<V>): boolean {
