@@ -113,7 +113,8 @@ export class FileStorage implements Storage {
     }
     if (options.share !== true && options.mode !== 'create') this.#lock(stat, options);
     this.identity = `${stat.dev}:${stat.ino}`;
-    this.#size = Number(stat.size);
+    // Asked when it is locked: who had it open before may have changed it until then.
+    this.#size = fs.fstatSync(this.fd).size;
   }
 
   get size(): number {
