@@ -27,6 +27,8 @@ export interface VerbSpec {
   readonly options: readonly OptionSpec[];
   /** Words such as `-5G` are operands, not options. */
   readonly negativeOperands?: boolean;
+  /** It opens images for a short look only, which keeps nobody from writing to them. */
+  readonly looksOnly?: boolean;
   /** Operands that need a line each: how they are written, and what they are. */
   readonly operandHelp?: readonly (readonly [string, string])[];
 }
@@ -34,6 +36,7 @@ export interface VerbSpec {
 /** Every verb with its options: the only place that knows them. */
 export const VERBS = {
   info: {
+    looksOnly: true,
     summary: 'Print what is known about an image without reading its data.',
     operands: 'FILE',
     minOperands: 1,
@@ -49,6 +52,7 @@ export const VERBS = {
     ],
   },
   map: {
+    looksOnly: true,
     summary: 'Print which file, and where in it, holds each range of the virtual disk.',
     operands: 'FILE',
     minOperands: 1,
@@ -117,6 +121,7 @@ export const VERBS = {
     ],
   },
   create: {
+    looksOnly: true,
     summary: 'Create an empty image.',
     operands: 'FILE [SIZE]',
     minOperands: 1,
@@ -250,6 +255,7 @@ export const VERBS = {
     ],
   },
   measure: {
+    looksOnly: true,
     summary: 'Tell how much space an image takes when it is converted or created.',
     operands: '--size SIZE | FILE',
     minOperands: 0,

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { isQcow2Error, printable, Qcow2Error } from '../errors.ts';
+import { writesWithoutLocks } from '../storage/file.ts';
 import { prepareLockCheck } from '../storage/file-locks.ts';
 import { type Arguments, parseArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { generalHelp, verbHelp } from './help.ts';
-import { isVerb, type OptionName, type VerbName } from './options.ts';
+import { isVerb, type OptionName, VERBS, type VerbName, type VerbSpec } from './options.ts';
 
 /** A module of `commands/`: does one verb and returns the exit status. */
 interface Command<V extends VerbName> {
@@ -68,10 +69,20 @@ async function runVerb<V extends VerbName>(
     context.write(verbHelp(verb));
     return 0;
   }
-  if (checksLocks(verb, args)) prepareLockCheck();
+  const spec: VerbSpec = VERBS[verb];
+  if (checksLocks(verb, args)) prepareLockCheck(!spec.looksOnly);
   const command = await COMMANDS[verb]();
-  return command.run(args, context);
+  try {
+    return await command.run(args, context);
+  } finally {
+    if (writesWithoutLocks() && !args.has('quiet' as OptionName<V>))
+      context.writeError(UNLOCKED_WARNING);
+  }
 }
+
+/** Once, and not with `-q`. */
+const UNLOCKED_WARNING =
+  'qcow2: warning: other programs could not see that the image was being written: image locks need Linux and the optional package koffi\n';
 
 /** Whether files will be opened, unless another program has locked them. */
 function checksLocks<V extends VerbName>(verb: V, args: Arguments<V>): boolean {

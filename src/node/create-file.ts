@@ -113,7 +113,7 @@ export async function checkBacking(options: {
   const found = path.resolve(path.dirname(options.path), backingFile);
   if (sameFile(found, options.path))
     throw new Qcow2Error('INVALID_ARGUMENT', `'${options.path}' cannot be its own backing file`);
-  const image = await openImage(found, { format: backingFormat, sync: true });
+  const image = await openImage(found, { format: backingFormat, sync: true, holdLocks: false });
   try {
     return image.virtualSize;
   } finally {

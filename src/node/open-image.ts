@@ -30,8 +30,10 @@ export interface OpenImageOptions extends NamedFiles {
   writable?: boolean | undefined;
   /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
   cacheBytes?: number | undefined;
-  /** Open files although another program has them open for writing (`-U`). */
+  /** Open files that are only read although another program has them open for writing (`-U`). */
   share?: boolean | undefined;
+  /** False: a short look that keeps nobody from writing to the files; see `FileOptions.holdLocks`. */
+  holdLocks?: boolean | undefined;
   /** Shares a kernel with other images of the same conversion. */
   kernel?: Kernel;
 }
@@ -59,7 +61,8 @@ export function fileResolver(
   const gate = folderGate(imagePath, allowExternal);
   return (file) => {
     const mode = file.writable ? 'r+' : 'r';
-    const opened = openThroughGate(gate, file.name, file.namedBy, { ...options, mode });
+    const share = options.share === true && !file.writable;
+    const opened = openThroughGate(gate, file.name, file.namedBy, { ...options, mode, share });
     if (opened) return opened;
     throw refusal(file, "it is outside the image's folder (--allow-external DIR opens more)");
   };
@@ -78,11 +81,12 @@ export function fileResolver(
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
-  const { writable = false, cacheBytes } = options;
-  const resolver = fileResolver(file, allowExternal, { sync, share });
+  const { writable = false, cacheBytes, holdLocks = true } = options;
+  const files = { sync, share, holdLocks };
+  const resolver = fileResolver(file, allowExternal, files);
   const mode = writable ? 'r+' : 'r';
-  const storage = new FileStorage(file, { sync, share, mode });
-  const given = openNamed(options, { sync, share }, storage, mode);
+  const storage = new FileStorage(file, { ...files, mode, share: share && !writable });
+  const given = openNamed(options, files, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
   if (snapshot !== undefined) open.snapshot = snapshot;
@@ -108,7 +112,9 @@ export function openNamed(
   let data: FileStorage | undefined;
   if (format !== undefined) given.format = format;
   try {
-    data = dataFile === undefined ? undefined : new FileStorage(dataFile, { ...options, mode });
+    const share = options.share === true && mode === 'r';
+    data =
+      dataFile === undefined ? undefined : new FileStorage(dataFile, { ...options, mode, share });
     if (data !== undefined) given.dataFile = data;
     if (backingFile === undefined) return given;
     const storage = new FileStorage(backingFile.path, options);

@@ -1,3 +1,4 @@
+import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { DeflateLevel } from '../codecs/deflate.ts';
 import { Qcow2Error } from '../errors.ts';
@@ -64,15 +65,15 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
  * });
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
-  for (const { path: input } of options.inputs)
-    if (sameFile(input, options.target)) throw isInput(options.target);
   const { kernel = createKernel() } = options;
   const images = await openSource(options, kernel);
   try {
+    await requireNotRead(images, options.target);
     if (options.noCreate && options.targetFormat === 'raw')
       return await overwriteRaw(images, options, kernel);
     const { create, copyBacking } = await targetOptions(options, sourceSize(images, options));
-    requireNotInput(options, create.dataFile);
+    if (create.dataFile !== undefined)
+      await requireNotRead(images, path.resolve(path.dirname(options.target), create.dataFile));
     await withTargets(
       options.target,
       create.dataFile,
@@ -126,7 +127,6 @@ async function overwriteRaw(
 ): Promise<void> {
   const storage = new FileStorage(options.target, { mode: 'r+', sync: true });
   try {
-    await requireNotRead(images, storage);
     const size = sourceSize(images, options);
     if (storage.size < size) {
       const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
@@ -177,20 +177,13 @@ function inputFiles({ inputs, snapshot, allowExternal, share }: InputFiles): Inp
   return { inputs, snapshot, allowExternal, share };
 }
 
-function requireNotInput(options: ConvertFileOptions, dataFile: string | undefined): void {
-  if (dataFile === undefined) return;
-  const found = path.resolve(path.dirname(options.target), dataFile);
-  if (options.inputs.some((input) => sameFile(input.path, found))) throw isInput(found);
-}
-
-/** A target that is written in place must not be read from, at any depth. */
-async function requireNotRead(images: readonly Image[], target: FileStorage): Promise<void> {
+/** No target may be read from, at any depth: it would be locked, or gone for who reads it later. */
+async function requireNotRead(images: readonly Image[], file: string): Promise<void> {
+  const stat = fs.statSync(file, { bigint: true, throwIfNoEntry: false });
+  if (stat === undefined) return;
   for (const image of images)
     for (const { layer } of (await image.chain()).layers)
       for (const { identity } of [layer.storage, layer.dataStorage])
-        if (identity === target.identity) throw isInput(target.name);
-}
-
-function isInput(file: string): Qcow2Error {
-  return new Qcow2Error('INVALID_ARGUMENT', `'${file}' is both input and target`, { file });
+        if (identity === `${stat.dev}:${stat.ino}`)
+          throw new Qcow2Error('INVALID_ARGUMENT', `'${file}' is both input and target`, { file });
 }

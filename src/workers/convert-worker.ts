@@ -13,7 +13,8 @@ const start = workerData as ConvertStart;
 const share = new WorkShare(start.share);
 
 function openTarget({ name, path }: TargetPath): FileStorage {
-  return new FileStorage(name, { mode: 'r+', sync: true, realPath: path });
+  // What is locked is locked by the thread that began the conversion.
+  return new FileStorage(name, { mode: 'r+', sync: true, realPath: path, share: true });
 }
 
 void serve<number, ConvertedChunk>(share, async () => {

@@ -132,6 +132,9 @@ async function judgeSnapshots(
   return undefined;
 }
 
+/** Findings looked at; a dirty image may have one for every cluster. */
+const MAX_FINDINGS = 100_000;
+
 async function judgeMetadata(
   image: Image,
   files: Files,
@@ -139,7 +142,9 @@ async function judgeMetadata(
 ): Promise<string | undefined> {
   const storage = files.get(file)!;
   const resolver = resolverOf(files);
-  const found = await withKernel((kernel) => check(storage, { resolver, kernel }));
+  const found = await withKernel((kernel) =>
+    check(storage, { resolver, kernel, maxFindings: MAX_FINDINGS }),
+  );
   const isDirty = (image.metadata!.header.incompatibleFeatures & INCOMPATIBLE_DIRTY) !== 0n;
   if (isDirty && !lazyRefcounts) return `${file} is marked dirty`;
   const faults = faultsOf(found, isDirty, copiedFlags);
