@@ -5,13 +5,16 @@ import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
-import { existingTarget } from '../node/existing-target.ts';
+import { openChain } from '../node/open-image.ts';
 import type { TargetFile } from '../node/target-file.ts';
+import { addBitmaps, bitmapsToAdd } from '../operations/add-bitmaps.ts';
 import { type DiskRange, Source } from '../operations/chunks.ts';
-import type { OperationControl } from '../operations/control.ts';
+import { type OperationControl, pacer } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
+import { overwrite } from '../operations/overwrite.ts';
 import { FileStorage } from '../storage/file.ts';
+import type { Storage } from '../storage/storage.ts';
 import { threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
@@ -35,7 +38,7 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
-  /** Write into the existing target. */
+  /** Write into the existing target, in place: an error leaves it with some ranges new. */
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
   targetIsZero?: boolean;
@@ -69,9 +72,12 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
   const { kernel = createKernel() } = options;
   const images = await openSource(options, kernel);
   try {
-    if (options.noCreate && options.targetFormat === 'raw')
-      return await overwriteRaw(images, options, kernel);
-    const { create, copyBacking } = await targetOptions(options, sourceSize(images, options));
+    if (options.noCreate)
+      return options.targetFormat === 'raw'
+        ? await overwriteRaw(images, options, kernel)
+        : await overwriteQcow2(images, options, kernel);
+    const { create = {} } = options;
+    await checkBacking({ ...create, path: options.target });
     requireNotInput(options, create.dataFile);
     await withTargets(
       options.target,
@@ -82,7 +88,6 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
           ...options,
           format: options.targetFormat,
           create,
-          copyBacking,
         };
         const executor = threadedExecutor(inputFiles(options), paths, options);
         const target = { storage: image.storage, dataStorage: data?.storage };
@@ -94,24 +99,6 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
   } finally {
     for (const image of images) await image.close();
   }
-}
-
-/** What the target is to be like, and whether what the source's backing files hold is copied too. */
-async function targetOptions(
-  { target, noCreate, allowExternal, create = {} }: ConvertFileOptions,
-  size: number,
-): Promise<Required<Pick<ConvertOptions, 'create' | 'copyBacking'>>> {
-  if (!noCreate) {
-    await checkBacking({ ...create, path: target });
-    return { create: { ...create }, copyBacking: false };
-  }
-  const existing = await existingTarget(target, size, allowExternal);
-  // The target's backing file is the source's only if the caller says so.
-  const [given, found] = [create.backingFile, existing.backingFile].map((name) =>
-    name === undefined ? undefined : path.resolve(path.dirname(target), name),
-  );
-  const same = given !== undefined && found !== undefined && sameFile(given, found);
-  return { create: existing, copyBacking: !same };
 }
 
 function pathOf({ path: name, partialPath }: TargetFile): TargetPath {
@@ -149,6 +136,48 @@ async function overwriteRaw(
   }
 }
 
+/** `-n` on a qcow2 image: its disk is overwritten in place. */
+async function overwriteQcow2(
+  images: readonly Image[],
+  options: ConvertFileOptions,
+  kernel: Kernel,
+): Promise<void> {
+  const { target: file, allowExternal, create = {}, range, signal } = options;
+  const target = await openChain(file, {
+    format: 'qcow2',
+    allowExternal,
+    sync: true,
+    writable: true,
+  });
+  try {
+    const { storage, dataStorage } = (await target.chain()).layers[0]!.layer;
+    for (const written of [storage, dataStorage]) await requireNotRead(images, written);
+    const source = new Source(images, range);
+    const settings = {
+      ...options,
+      kernel,
+      leavesToBacking: hasBacking(target, create.backingFile),
+    };
+    const control = controlOf(options, dataStorage as FileStorage);
+    const bitmaps = options.bitmaps && (await bitmapsToAdd(images, target, options.bitmaps));
+    await overwrite(source, target, { ...settings, ...control });
+    if (bitmaps) await addBitmaps(target, bitmaps, pacer(signal, 'the conversion'));
+  } catch (error) {
+    // What cannot be closed after an error fails for the same reason.
+    await target.close().catch(() => undefined);
+    throw error;
+  }
+  await target.close();
+}
+
+/** Whether the backing file of the target is the one the caller says the source has too. */
+function hasBacking({ storage, metadata }: Image, given: string | undefined): boolean {
+  const found = metadata?.backingFile?.text;
+  if (given === undefined || found === undefined) return false;
+  const folder = path.dirname(storage.name ?? '');
+  return sameFile(path.resolve(folder, given), path.resolve(folder, found));
+}
+
 function sourceSize(images: readonly Image[], { range }: ConvertFileOptions): number {
   return new Source(images, range).size;
 }
@@ -184,11 +213,12 @@ function requireNotInput(options: ConvertFileOptions, dataFile: string | undefin
 }
 
 /** A target that is written in place must not be read from, at any depth. */
-async function requireNotRead(images: readonly Image[], target: FileStorage): Promise<void> {
+async function requireNotRead(images: readonly Image[], target: Storage): Promise<void> {
   for (const image of images)
     for (const { layer } of (await image.chain()).layers)
       for (const { identity } of [layer.storage, layer.dataStorage])
-        if (identity === target.identity) throw isInput(target.name);
+        if (identity !== undefined && identity === target.identity)
+          throw isInput(target.name ?? '');
 }
 
 function isInput(file: string): Qcow2Error {
