@@ -10,7 +10,7 @@ import { built, converted, withRubbish } from './guest-cases.ts';
 import { type ImageBase, onImage } from './image-operation.ts';
 import { readAll } from './verdict.ts';
 
-const STATES = Number(process.env.QCOW2_CRASH_STATES ?? 4000) / 20;
+const STATES = Number(process.env.QCOW2_CRASH_STATES ?? 4000) / 30;
 const SEED = Number(process.env.QCOW2_CRASH_SEED ?? 1);
 const KIB = 1024;
 
@@ -190,7 +190,7 @@ describe('a cut while an image is amended', () => {
     });
 
     it(`${amended.name}: an error leaves an image as sound`, async () => {
-      const options = { seed: SEED, faults: 16, states: 10 };
+      const options = { seed: SEED, faults: 10, states: 8 };
       const { failure } = await crashWithFaults(amending(amended), options);
       expect(failure).toBeUndefined();
     });
