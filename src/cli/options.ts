@@ -391,8 +391,7 @@ export const VERBS = {
     ],
   },
   amend: {
-    summary:
-      'Change options of an image: its version, the width of its counters, its size and others.',
+    summary: 'Change options of an image: version, width of counters, size, data file.',
     operands: 'FILE',
     minOperands: 1,
     maxOperands: 1,

@@ -38,7 +38,7 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
-  /** Write into the existing target, in place: an error leaves it with some ranges new. */
+  /** Write into the existing target, in place: an error, or a cut, leaves some ranges new and others old. */
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
   targetIsZero?: boolean;
