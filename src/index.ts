@@ -22,6 +22,7 @@ export type { OutsideFile, OutsideResolver } from './image/open-gate.ts';
 export { createKernel, type Kernel, type KernelBackend } from './kernel/kernel.ts';
 export { init } from './kernel/load.ts';
 export { type AdoptOptions, adopt } from './operations/adopt.ts';
+export { type AmendOptions, amend } from './operations/amend.ts';
 export { type BenchOptions, type BenchResult, bench } from './operations/bench.ts';
 export {
   type CheckFinding,

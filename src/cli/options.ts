@@ -420,6 +420,23 @@ export const VERBS = {
       OBJECT,
     ],
   },
+  amend: {
+    summary: 'Change options of an image: version, width of counters, size, data file.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      SOURCE_FORMAT,
+      { ...CREATE_OPTIONS, help: 'options to change (repeatable); -o help lists them' },
+      PROGRESS,
+      QUIET,
+      { name: 'cache', short: 't', argument: 'MODE', help: 'cache mode of the image, accepted' },
+      { name: 'force', long: 'force', help: 'accepted: nothing here needs it' },
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
   adopt: {
     summary: 'Make a qcow2 image around a raw disk, which stays as it is and keeps the data.',
     operands: 'DISK IMAGE',

@@ -44,6 +44,7 @@ export interface ChainOptions {
 /** An image and everything below it, top first, ready to be mapped and read. */
 export class Chain {
   readonly layers: readonly ReadableLayer[];
+  readonly #layers: ReadableLayer[];
   /** The tables of all layers. */
   readonly tables: TableCache;
   readonly #reader: Reader;
@@ -52,11 +53,12 @@ export class Chain {
 
   /** @param opened storages the chain opened itself and closes again */
   constructor(
-    layers: readonly ReadableLayer[],
+    layers: ReadableLayer[],
     opened: readonly Storage[],
     tables: TableCache,
     kernel: Kernel,
   ) {
+    this.#layers = layers;
     this.layers = layers;
     this.tables = tables;
     this.#opened = opened;
@@ -85,6 +87,19 @@ export class Chain {
   /** Forgets what it remembers of the first layer beside its tables: it is about to change. */
   forget(): void {
     this.layers[0]!.layer.forget();
+    this.#reader.forget();
+  }
+
+  /**
+   * Goes on by another header of the first file, a qcow2 image whose tables are all in the file.
+   * @param codec of the compression type it names
+   */
+  renew({ header, virtualSize }: Metadata, codec: Codec): void {
+    const first = this.#layers[0]!;
+    const l1 = { offset: header.l1TableOffset, entries: header.l1Size };
+    const layer = (first.layer as Qcow2Layer).renewed(header, { l1, virtualSize });
+    this.#layers[0] = first.codec === undefined ? { layer } : { layer, codec };
+    this.tables.clear();
     this.#reader.forget();
   }
 

@@ -75,7 +75,7 @@ export class Image {
   readonly format: 'qcow2' | 'raw';
   /** The image file itself. */
   readonly storage: Storage;
-  readonly #metadata: Metadata | undefined;
+  #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
   #disk: Promise<WritableDisk> | undefined;
   #qcow2: WritableQcow2 | undefined;
@@ -326,11 +326,33 @@ export class Image {
    * @internal
    */
   withWritable<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => work(await this.#writableQcow2(), await this.chain()));
+  }
+
+  /**
+   * The same for what changes how the file is read (the version, the width of counters): everything is
+   * in the file and durable when `work` begins, and the header is read anew when it has ended.
+   * @throws Qcow2Error those of `withWritable`, and of opening
+   * @internal
+   */
+  reformat<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
-      await this.#writableDisk();
-      if (this.#qcow2 !== undefined) return work(this.#qcow2, await this.chain());
-      const text = `'${this.storage.name}' is a raw image: it has no such structures`;
-      throw new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
+      const disk = await this.#writableQcow2();
+      const chain = await this.chain();
+      await disk.finish();
+      try {
+        const result = await work(disk, chain);
+        const metadata = await readMetadata(this.storage);
+        chain.renew(metadata, await loadCodec(metadata.header.compressionType, this.kernel));
+        this.#qcow2 = await WritableQcow2.open(chain, metadata, this.kernel);
+        this.#disk = Promise.resolve(this.#qcow2);
+        this.#metadata = metadata;
+        return result;
+      } catch (error) {
+        // Which of the two the file is now is not known.
+        disk.writeBack.file.fail(error);
+        throw error;
+      }
     });
   }
 
@@ -368,6 +390,13 @@ export class Image {
       requireOnDisk(verb, offset, length, this.virtualSize);
       if (length > 0) await work(await this.#writableDisk());
     });
+  }
+
+  async #writableQcow2(): Promise<WritableQcow2> {
+    await this.#writableDisk();
+    if (this.#qcow2 !== undefined) return this.#qcow2;
+    const text = `'${this.storage.name}' is a raw image: it has no such structures`;
+    throw new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
   }
 
   /** The image made ready for writing, when something is written first. */

@@ -4,6 +4,7 @@ import { ActiveTables } from './active-tables.ts';
 import { ClusterAllocator } from './allocator.ts';
 import type { Chain } from './backing-chain.ts';
 import { BitmapRecorder } from './bitmap-recorder.ts';
+import { CompressedWriter } from './compressed-writer.ts';
 import { FillReader } from './copy-on-write.ts';
 import { DiskResizer } from './disk-resizer.ts';
 import { GuestData } from './guest-data.ts';
@@ -45,6 +46,7 @@ export class WritableQcow2 implements WritableDisk {
   readonly #bitmaps: BitmapRecorder;
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
+  readonly #streams: CompressedWriter;
   readonly #resizer: DiskResizer;
 
   private constructor(
@@ -95,6 +97,7 @@ export class WritableQcow2 implements WritableDisk {
     this.#context = context;
     this.#fill = fill;
     this.#writer = new GuestWriter(context);
+    this.#streams = new CompressedWriter(context);
     const rules = {
       version,
       hasBacking: chain.layers.length > 1,
@@ -131,6 +134,17 @@ export class WritableQcow2 implements WritableDisk {
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     this.#begin(offset, bytes.length);
     await this.#writer.write(offset, bytes);
+    await this.#end();
+  }
+
+  /**
+   * Stores a whole cluster, at a guest offset, as a stream of the image's compression type that is shorter
+   * than a cluster. Not for images with a data file.
+   */
+  async writeStream(offset: number, stream: Uint8Array): Promise<void> {
+    const { clusterSize } = this.#context.geometry;
+    this.#begin(offset, Math.min(clusterSize, this.#context.size - offset));
+    await this.#streams.write(offset, stream);
     await this.#end();
   }
 
@@ -174,6 +188,7 @@ export class WritableQcow2 implements WritableDisk {
    */
   async releaseClusters(offset: number, clusters: number, times = 1): Promise<void> {
     const { clusterSize } = this.header.metadata.geometry;
+    this.#streams.forget();
     for (const free of await this.allocator.addReference(offset, clusters, -times))
       await this.#discard(free.offset, free.clusters * clusterSize);
   }
@@ -214,6 +229,7 @@ export class WritableQcow2 implements WritableDisk {
 
   async #releaseFreed(): Promise<void> {
     if (!this.allocator.hasFreed) return;
+    this.#streams.forget();
     await this.allocator.releaseFreed((offset, length) => this.#discard(offset, length));
   }
 

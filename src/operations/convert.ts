@@ -46,11 +46,6 @@ export interface ConvertOptions extends OperationControl {
   compressionLevel?: DeflateLevel;
   /** Zero runs of at least so many bytes become holes (raw targets). 0: store all zeros. Default 4096. */
   sparseSize?: number;
-  /**
-   * Copy what the source's backing files hold as well, although the target has a backing file:
-   * another one. Default false: both have the same below them.
-   */
-  copyBacking?: boolean;
   /** The target may hold other bytes: write zeros too (raw targets). */
   overwrite?: boolean;
   /**
@@ -310,12 +305,17 @@ async function prepareTarget(
   if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage, options.signal);
   const compressionType = options.compress ? layout.header.compressionType : null;
   const { compressionLevel = 'default' } = options;
-  const leavesToBacking = hasBacking && options.copyBacking !== true;
-  const which = dense || (hasBacking && !leavesToBacking) ? 'all' : hasBacking ? 'overlay' : 'data';
+  const which = dense ? 'all' : hasBacking ? 'overlay' : 'data';
   return {
     step: {
       chunkBytes,
-      target: { format: 'qcow2', writer, compressionType, compressionLevel, leavesToBacking },
+      target: {
+        format: 'qcow2',
+        writer,
+        compressionType,
+        compressionLevel,
+        leavesToBacking: hasBacking,
+      },
     },
     which,
     file,

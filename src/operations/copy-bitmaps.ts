@@ -211,41 +211,81 @@ async function readWhole(storage: Storage, offset: number, into: Uint8Array): Pr
   throw new Qcow2Error('TRUNCATED', text, { structure: 'bitmap data', offset: offset + n });
 }
 
+/** Where copies of bitmaps go. */
+export interface BitmapSink {
+  readonly geometry: Geometry;
+  /** Of the image they go to, in bytes. */
+  readonly diskSize: number;
+  /** Host offset of the next table, which takes so many clusters. */
+  table(clusters: number): number | Promise<number>;
+  /** Host offset of a new cluster, counted. */
+  cluster(): Promise<number>;
+  write(offset: number, bytes: Uint8Array): void | Promise<void>;
+}
+
 /**
- * Writes the bitmaps: tables and directory to the clusters reserved in the head, data behind what the
- * file holds so far.
+ * Writes the bitmaps of a new image: tables and directory to the clusters reserved in the head, data
+ * behind what the file holds so far.
  * @param step called between clusters
  * @returns what the header is to say; undefined if there are none
  */
 export async function copyBitmaps(
-  { image, entries, directoryBytes, tableClusters }: BitmapsToCopy,
+  bitmaps: BitmapsToCopy,
   file: NewImageFile,
   storage: Storage,
   step: () => void | Promise<void>,
 ): Promise<Omit<BitmapsPointer, 'reserved'> | undefined> {
-  if (entries.length === 0) return undefined;
+  if (bitmaps.entries.length === 0) return undefined;
   const { geometry, reservedOffset, header } = file.layout;
   const { clusterSize } = geometry;
-  const directory: BitmapDirectoryEntry[] = [];
+  const allocator = new AppendAllocator(file.allocatorState, geometry);
   let offset = reservedOffset;
-  for (const [index, entry] of entries.entries()) {
-    const source = await SourceBitmap.open(image.storage, entry, image.metadata!.geometry);
-    const bits = bitmapBits(header.size, entry.granularityBits);
-    const table = new Uint8Array(tableClusters[index]! * clusterSize);
-    const used = bitmapTableNeeded(header.size, entry.granularityBits, geometry);
-    await copyData(source, bits, new DataView(table.buffer, 0, used * 8), file, storage, step);
-    await storage.write!(offset, table);
-    directory.push(newEntry(entry, offset, used));
-    offset += table.length;
-  }
-  const bytes = new Uint8Array(Math.ceil(directoryBytes / clusterSize) * clusterSize);
+  const sink: BitmapSink = {
+    geometry,
+    diskSize: header.size,
+    table(clusters) {
+      const at = offset;
+      offset += clusters * clusterSize;
+      return at;
+    },
+    async cluster() {
+      allocator.begin();
+      const host = allocator.cluster();
+      await file.record({ references: allocator.added(), tables: [] });
+      return host;
+    },
+    write: (at, bytes) => storage.write!(at, bytes),
+  };
+  const directory = await copyBitmapsTo(sink, bitmaps, step);
+  const bytes = new Uint8Array(bitmaps.directoryClusters * clusterSize);
   bytes.set(encodeBitmapDirectory(directory));
   await storage.write!(offset, bytes);
   return {
     nbBitmaps: directory.length,
-    bitmapDirectorySize: directoryBytes,
+    bitmapDirectorySize: bitmaps.directoryBytes,
     bitmapDirectoryOffset: offset,
   };
+}
+
+/** Writes data and tables of the bitmaps; returns their entries of a directory. */
+export async function copyBitmapsTo(
+  sink: BitmapSink,
+  { image, entries, tableClusters }: BitmapsToCopy,
+  step: () => void | Promise<void>,
+): Promise<BitmapDirectoryEntry[]> {
+  const { geometry, diskSize } = sink;
+  const directory: BitmapDirectoryEntry[] = [];
+  for (const [index, entry] of entries.entries()) {
+    const source = await SourceBitmap.open(image.storage, entry, image.metadata!.geometry);
+    const bits = bitmapBits(diskSize, entry.granularityBits);
+    const table = new Uint8Array(tableClusters[index]! * geometry.clusterSize);
+    const used = bitmapTableNeeded(diskSize, entry.granularityBits, geometry);
+    const offset = await sink.table(tableClusters[index]!);
+    await copyData(source, bits, new DataView(table.buffer, 0, used * 8), sink, step);
+    await sink.write(offset, table);
+    directory.push(newEntry(entry, offset, used));
+  }
+  return directory;
 }
 
 /** Copies the clusters of a bitmap that have a bit set, and enters them in its table. */
@@ -253,13 +293,10 @@ async function copyData(
   source: SourceBitmap,
   bits: number,
   table: DataView,
-  file: NewImageFile,
-  storage: Storage,
+  sink: BitmapSink,
   step: () => void | Promise<void>,
 ): Promise<void> {
-  const { geometry } = file.layout;
-  const { clusterSize } = geometry;
-  const allocator = new AppendAllocator(file.allocatorState, geometry);
+  const { clusterSize } = sink.geometry;
   const cluster = new Uint8Array(clusterSize);
   const words = new Uint32Array(cluster.buffer);
   for (let at = 0; at < table.byteLength; at += 8) {
@@ -268,10 +305,8 @@ async function copyData(
     if (!(await source.read(first, cluster))) continue;
     clearBehind(cluster, bits - first * 8);
     if (words.every((word) => word === 0)) continue;
-    allocator.begin();
-    const host = allocator.cluster();
-    await storage.write!(host, cluster);
-    await file.record({ references: allocator.added(), tables: [] });
+    const host = await sink.cluster();
+    await sink.write(host, cluster);
     table.setBigUint64(at, BigInt(host));
   }
 }

@@ -67,7 +67,7 @@ export function createSnapshot(
     const { snapshot, snapshotsOffset } = await orUndo(disk, async (undo) => {
       const l1TableOffset = await place(disk, 'snapshot L1 table', withoutFlags(l1), undo);
       const taken = { ...fresh, l1TableOffset };
-      const all = [...known.map((each) => complete(each, header.metadata)), taken];
+      const all = [...known.map((each) => completeSnapshot(each, header.metadata)), taken];
       const table = await place(disk, 'snapshot table', encodeSnapshotTable(all), undo);
       undo.push(() => tree.updateCopiedFlags(active));
       await tree.addReferences(l1);
@@ -174,7 +174,7 @@ export function deleteSnapshot(
     // Afterwards nothing leads to it any more: it must be possible to take it apart.
     await tree.visit(l1, () => {});
     const kept = known.filter((each) => each !== snapshot);
-    const bytes = encodeSnapshotTable(kept.map((each) => complete(each, header.metadata)));
+    const bytes = encodeSnapshotTable(kept.map((each) => completeSnapshot(each, header.metadata)));
     const snapshotsOffset = await orUndo(disk, async (undo) => {
       const at = await place(disk, 'snapshot table', bytes, undo);
       await writeBack.commitAll();
@@ -250,7 +250,7 @@ function nextId(known: readonly Snapshot[]): string {
 }
 
 /** An entry with all the fields that are known today: version 3 demands the disk size of every one. */
-function complete(snapshot: Snapshot, { virtualSize }: Metadata): Snapshot {
+export function completeSnapshot(snapshot: Snapshot, { virtualSize }: Metadata): Snapshot {
   if (snapshot.icount !== undefined) return snapshot;
   return {
     ...snapshot,

@@ -6,12 +6,14 @@ import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
-import { existingTarget } from '../node/existing-target.ts';
+import { openChain } from '../node/open-image.ts';
 import type { TargetFile } from '../node/target-file.ts';
+import { addBitmaps, bitmapsToAdd } from '../operations/add-bitmaps.ts';
 import { type DiskRange, Source } from '../operations/chunks.ts';
-import type { OperationControl } from '../operations/control.ts';
+import { type OperationControl, pacer } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
+import { overwrite } from '../operations/overwrite.ts';
 import { FileStorage } from '../storage/file.ts';
 import { threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
@@ -36,7 +38,7 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
-  /** Write into the existing target. */
+  /** Write into the existing target, in place: an error, or a cut, leaves some ranges new and others old. */
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
   targetIsZero?: boolean;
@@ -69,9 +71,12 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
   const images = await openSource(options, kernel);
   try {
     await requireNotRead(images, options.target);
-    if (options.noCreate && options.targetFormat === 'raw')
-      return await overwriteRaw(images, options, kernel);
-    const { create, copyBacking } = await targetOptions(options, sourceSize(images, options));
+    if (options.noCreate)
+      return options.targetFormat === 'raw'
+        ? await overwriteRaw(images, options, kernel)
+        : await overwriteQcow2(images, options, kernel);
+    const { create = {} } = options;
+    await checkBacking({ ...create, path: options.target });
     if (create.dataFile !== undefined)
       await requireNotRead(images, path.resolve(path.dirname(options.target), create.dataFile));
     await withTargets(
@@ -83,7 +88,6 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
           ...options,
           format: options.targetFormat,
           create,
-          copyBacking,
         };
         const executor = threadedExecutor(inputFiles(options), paths, options);
         const target = { storage: image.storage, dataStorage: data?.storage };
@@ -95,24 +99,6 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
   } finally {
     for (const image of images) await image.close();
   }
-}
-
-/** What the target is to be like, and whether what the source's backing files hold is copied too. */
-async function targetOptions(
-  { target, noCreate, allowExternal, create = {} }: ConvertFileOptions,
-  size: number,
-): Promise<Required<Pick<ConvertOptions, 'create' | 'copyBacking'>>> {
-  if (!noCreate) {
-    await checkBacking({ ...create, path: target });
-    return { create: { ...create }, copyBacking: false };
-  }
-  const existing = await existingTarget(target, size, allowExternal);
-  // The target's backing file is the source's only if the caller says so.
-  const [given, found] = [create.backingFile, existing.backingFile].map((name) =>
-    name === undefined ? undefined : path.resolve(path.dirname(target), name),
-  );
-  const same = given !== undefined && found !== undefined && sameFile(given, found);
-  return { create: existing, copyBacking: !same };
 }
 
 function pathOf({ path: name, partialPath }: TargetFile): TargetPath {
@@ -149,6 +135,48 @@ async function overwriteRaw(
   }
 }
 
+/** `-n` on a qcow2 image: its disk is overwritten in place. */
+async function overwriteQcow2(
+  images: readonly Image[],
+  options: ConvertFileOptions,
+  kernel: Kernel,
+): Promise<void> {
+  const { target: file, allowExternal, create = {}, range, signal } = options;
+  const target = await openChain(file, {
+    format: 'qcow2',
+    allowExternal,
+    sync: true,
+    writable: true,
+  });
+  try {
+    const { dataStorage } = (await target.chain()).layers[0]!.layer;
+    await requireOther(images, dataStorage.identity, dataStorage.name ?? file);
+    const source = new Source(images, range);
+    const settings = {
+      ...options,
+      kernel,
+      leavesToBacking: hasBacking(target, create.backingFile),
+    };
+    const control = controlOf(options, dataStorage as FileStorage);
+    const bitmaps = options.bitmaps && (await bitmapsToAdd(images, target, options.bitmaps));
+    await overwrite(source, target, { ...settings, ...control });
+    if (bitmaps) await addBitmaps(target, bitmaps, pacer(signal, 'the conversion'));
+  } catch (error) {
+    // What cannot be closed after an error fails for the same reason.
+    await target.close().catch(() => undefined);
+    throw error;
+  }
+  await target.close();
+}
+
+/** Whether the backing file of the target is the one the caller says the source has too. */
+function hasBacking({ storage, metadata }: Image, given: string | undefined): boolean {
+  const found = metadata?.backingFile?.text;
+  if (given === undefined || found === undefined) return false;
+  const folder = path.dirname(storage.name ?? '');
+  return sameFile(path.resolve(folder, given), path.resolve(folder, found));
+}
+
 function sourceSize(images: readonly Image[], { range }: ConvertFileOptions): number {
   return new Source(images, range).size;
 }
@@ -180,10 +208,17 @@ function inputFiles({ inputs, snapshot, allowExternal, share }: InputFiles): Inp
 /** No target may be read from, at any depth: it would be locked, or gone for who reads it later. */
 async function requireNotRead(images: readonly Image[], file: string): Promise<void> {
   const stat = fs.statSync(file, { bigint: true, throwIfNoEntry: false });
-  if (stat === undefined) return;
+  if (stat !== undefined) await requireOther(images, `${stat.dev}:${stat.ino}`, file);
+}
+
+async function requireOther(
+  images: readonly Image[],
+  identity: string | undefined,
+  file: string,
+): Promise<void> {
   for (const image of images)
     for (const { layer } of (await image.chain()).layers)
-      for (const { identity } of [layer.storage, layer.dataStorage])
-        if (identity === `${stat.dev}:${stat.ino}`)
+      for (const { identity: read } of [layer.storage, layer.dataStorage])
+        if (read !== undefined && read === identity)
           throw new Qcow2Error('INVALID_ARGUMENT', `'${file}' is both input and target`, { file });
 }
