@@ -24,6 +24,15 @@ export { init } from './kernel/load.ts';
 export { type AdoptOptions, adopt } from './operations/adopt.ts';
 export { type BenchOptions, type BenchResult, bench } from './operations/bench.ts';
 export {
+  type AddBitmapOptions,
+  addBitmap,
+  clearBitmap,
+  disableBitmap,
+  enableBitmap,
+  mergeBitmap,
+  removeBitmap,
+} from './operations/bitmap.ts';
+export {
   type CheckFinding,
   type CheckOptions,
   type CheckResult,

@@ -24,6 +24,7 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   bench: () => import('./commands/bench.ts'),
   resize: () => import('./commands/resize.ts'),
   snapshot: () => import('./commands/snapshot.ts'),
+  bitmap: () => import('./commands/bitmap.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),

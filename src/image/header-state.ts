@@ -1,4 +1,7 @@
-import { encodeHeader, type Header, virtualSize } from '../format/header.ts';
+import { encodeHeader, type Header, parseHeader, virtualSize } from '../format/header.ts';
+import { buildHeaderCluster } from '../format/header-cluster.ts';
+import { type HeaderExtension, parseHeaderExtensions } from '../format/header-extensions.ts';
+import { replaceHeaderCluster } from './header-rewrite.ts';
 import type { Metadata } from './metadata.ts';
 import type { SyncedFile } from './synced-file.ts';
 
@@ -63,5 +66,35 @@ export class HeaderState {
       this.#metadata = before;
       throw error;
     }
+  }
+
+  /**
+   * Changes fields and extensions, durably, after all that was written before. Whatever is cut short, the
+   * file has the old ones or the new ones; after an error in writing them it takes no more writes.
+   * @throws Qcow2Error TOO_LARGE: they do not fit one cluster, nothing has changed; IO
+   */
+  async rewrite(changes: Partial<Header>, extensions: readonly HeaderExtension[]): Promise<void> {
+    const { geometry, backingFile } = this.#metadata;
+    const parts = { header: { ...this.header, ...changes }, extensions };
+    const after = buildHeaderCluster(
+      { ...parts, backingFileName: backingFile },
+      geometry.clusterSize,
+    );
+    const header = parseHeader(after);
+    const before = new Uint8Array(after.length);
+    await this.#file.storage.read(0, before);
+    try {
+      await replaceHeaderCluster(this.#file, before, after, header.headerLength);
+    } catch (error) {
+      this.#file.fail(error);
+      throw error;
+    }
+    this.#metadata = {
+      ...this.#metadata,
+      header,
+      extensions: parseHeaderExtensions(after, header),
+      virtualSize: virtualSize(header),
+    };
+    this.#stored = header;
   }
 }
