@@ -127,9 +127,26 @@ export function clearBitsFrom(data: Uint8Array, first: number): void {
   data.fill(0, byte + 1);
 }
 
-/** Adds the bits of one piece of bitmap data to another of the same length. */
-export function addBits(data: Uint8Array, more: Uint8Array): void {
-  for (let i = 0; i < data.length; i++) data[i]! |= more[i]!;
+/** Adds the bits of a piece of bitmap data to another one, not shorter; returns whether there were any. */
+export function addBits(data: Uint8Array, more: Uint8Array): boolean {
+  let all = 0;
+  let done = 0;
+  if (data.byteOffset % 4 === 0 && more.byteOffset % 4 === 0) {
+    const words = Math.floor(more.length / 4);
+    const to = new Uint32Array(data.buffer, data.byteOffset, words);
+    const from = new Uint32Array(more.buffer, more.byteOffset, words);
+    for (let i = 0; i < words; i++) {
+      const word = from[i]!;
+      all |= word;
+      to[i]! |= word;
+    }
+    done = words * 4;
+  }
+  for (let i = done; i < more.length; i++) {
+    all |= more[i]!;
+    data[i]! |= more[i]!;
+  }
+  return all !== 0;
 }
 
 /**

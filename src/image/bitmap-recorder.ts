@@ -23,11 +23,14 @@ import type { HeaderState } from './header-state.ts';
 import { readBitmaps } from './metadata.ts';
 import type { WriteBack } from './write-back.ts';
 
+/** Bytes of bits that are recorded before they are stored. */
+const MOST_HELD = 16 * 1024 * 1024;
+
 /**
  * The persistent bitmaps of an image that is being changed (format section 13). Before guest data
  * changes the enabled ones are marked in use, so that a writer that dies leaves none that looks right;
- * `store` adds what was recorded and takes the mark away. Memory follows the clusters of bitmap data
- * touched.
+ * `store` adds what was recorded and takes the mark away. Memory is bounded: what was recorded goes to the
+ * file before it takes too much.
  */
 export class BitmapRecorder {
   #all: readonly Recorded[] = [];
@@ -35,6 +38,8 @@ export class BitmapRecorder {
   #recording: readonly Recorded[] = [];
   /** `no` in the file, `yes` durably, or `perhaps`. */
   #marked: 'no' | 'perhaps' | 'yes' = 'no';
+  /** Bytes of what was recorded, at most. */
+  #held = 0;
   readonly resizable: BitmapResizer;
   readonly #geometry: Geometry;
   readonly #writeBack: WriteBack;
@@ -90,16 +95,22 @@ export class BitmapRecorder {
     return this.#mark();
   }
 
-  /** Records that a guest range is about to change. */
-  record(start: number, length: number): void {
+  /**
+   * Records that a guest range is about to change. What was recorded is stored when it takes too much
+   * memory.
+   */
+  async record(start: number, length: number, allocator: ClusterAllocator): Promise<void> {
     if (length <= 0) return;
+    const { clusterSize } = this.#geometry;
     for (const { entry, chunks } of this.#recording) {
       const coverage = bitmapClusterCoverage(entry.granularityBits, this.#geometry);
       const last = Math.floor((start + length - 1) / coverage);
       for (let index = Math.floor(start / coverage); index <= last; index++) {
         let bits = chunks.get(index);
         if (bits === undefined) {
-          bits = new Uint8Array(this.#geometry.clusterSize);
+          if (this.#held >= MOST_HELD) await this.fold(allocator);
+          this.#held += clusterSize;
+          bits = new Uint8Array(clusterSize);
           chunks.set(index, bits);
         }
         markDirty(bits, entry.granularityBits, { offset: start, length }, index * coverage);
@@ -120,6 +131,7 @@ export class BitmapRecorder {
 
   /** Adds what was recorded so far to the stored bits of the bitmaps, which stay marked. */
   async fold(allocator: ClusterAllocator): Promise<void> {
+    this.#held = 0;
     if (!this.#recording.some(({ chunks }) => chunks.size > 0)) return;
     // After an error they must stay marked: some of what was recorded is nowhere.
     await this.#writeBack.undivided(() => this.#fold(allocator));

@@ -207,7 +207,7 @@ export class WritableQcow2 implements WritableDisk {
   async #begin(offset: number, length: number): Promise<void> {
     this.#requireSound();
     await this.bitmaps.mark();
-    this.bitmaps.record(offset, length);
+    await this.bitmaps.record(offset, length, this.allocator);
     this.#chain.forget();
   }
 

@@ -151,8 +151,7 @@ async function collect(
     if (!(await reader.read(byte, piece))) continue;
     const from = byte * perByte;
     if (granularityBits === wanted) {
-      addBits(bits.subarray((from - start) / perByte), piece);
-      isAdded ||= piece.some((value) => value !== 0);
+      if (addBits(bits.subarray((from - start) / perByte), piece)) isAdded = true;
       continue;
     }
     for (const range of dirtyRanges(piece, granularityBits, diskSize, from)) {

@@ -17,7 +17,7 @@ import { converted, overlay } from './guest-cases.ts';
 import { type ImageBase, onImage } from './image-operation.ts';
 import { readAll } from './verdict.ts';
 
-const STATES = Number(process.env.QCOW2_CRASH_STATES ?? 4000) / 40;
+const STATES = Math.ceil(Number(process.env.QCOW2_CRASH_STATES ?? 4000) / 60);
 const SEED = Number(process.env.QCOW2_CRASH_SEED ?? 1);
 const KIB = 1024;
 
@@ -161,7 +161,7 @@ describe.each(VERBS)('a cut while bitmaps change: $name', (verb) => {
 
     it(`${kind.name}: an error leaves an image as sound`, async () => {
       const crashCase = doing(kind, verb);
-      const { failure } = await crashWithFaults(crashCase, { seed: SEED, faults: 16, states: 6 });
+      const { failure } = await crashWithFaults(crashCase, { seed: SEED, faults: 12, states: 5 });
       expect(failure).toBeUndefined();
     });
   }
@@ -202,7 +202,7 @@ describe('a cut while a guest writes and bitmaps change', () => {
     });
     const report = await crash(crashCase, { seed: SEED, states: STATES, qemu: 4 });
     expect(report.failure).toBeUndefined();
-    const faults = await crashWithFaults(crashCase, { seed: SEED, faults: 16, states: 6 });
+    const faults = await crashWithFaults(crashCase, { seed: SEED, faults: 12, states: 5 });
     expect(faults.failure).toBeUndefined();
   });
 });

@@ -120,40 +120,6 @@ export class Subject {
   }
 }
 
-/** Runs steps on an image; returns what its disk must hold then. */
-export async function runSteps(
-  subject: Subject,
-  steps: readonly WriteStep[],
-  disk: Uint8Array,
-): Promise<Uint8Array> {
-  const model = disk.slice();
-  let image = await subject.open(true);
-  for (const step of steps) {
-    applyToModel(model, step, subject.kind);
-    if (step.do === 'write') {
-      const bytes = bytesOf(step);
-      await image.write(step.at, bytes);
-    } else if (step.do === 'zero') {
-      await image.writeZeroes(step.at, step.length, { unmap: step.unmap });
-    } else if (step.do === 'discard') await image.discard(step.at, step.length);
-    else if (step.do === 'flush') await image.flush();
-    else if (step.do === 'reopen') {
-      await image.close();
-      image = await subject.open(true);
-    } else await requireSame(image, model);
-  }
-  await requireSame(image, model);
-  await image.close();
-  return model;
-}
-
-async function requireSame(image: Image, model: Uint8Array): Promise<void> {
-  const read = new Uint8Array(model.length);
-  await image.read(0, read);
-  const at = firstDifference(read, model);
-  if (at >= 0) throw new Error(`guest byte ${at} is ${read[at]}, not ${model[at]}`);
-}
-
 /** Index of the first byte that differs; -1 if none does. */
 export function firstDifference(a: Uint8Array, b: Uint8Array): number {
   if (Buffer.compare(a, b) === 0) return -1;
