@@ -25,6 +25,15 @@ export { type AdoptOptions, adopt } from './operations/adopt.ts';
 export { type AmendOptions, amend } from './operations/amend.ts';
 export { type BenchOptions, type BenchResult, bench } from './operations/bench.ts';
 export {
+  type AddBitmapOptions,
+  addBitmap,
+  clearBitmap,
+  disableBitmap,
+  enableBitmap,
+  mergeBitmap,
+  removeBitmap,
+} from './operations/bitmap.ts';
+export {
   type CheckFinding,
   type CheckOptions,
   type CheckResult,

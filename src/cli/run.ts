@@ -26,6 +26,7 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   resize: () => import('./commands/resize.ts'),
   snapshot: () => import('./commands/snapshot.ts'),
   amend: () => import('./commands/amend.ts'),
+  bitmap: () => import('./commands/bitmap.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),

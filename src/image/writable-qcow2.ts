@@ -40,10 +40,11 @@ export class WritableQcow2 implements WritableDisk {
   readonly writeBack: WriteBack;
   /** The active L1 table and what it leads to. */
   readonly active: ActiveTables;
+  /** The persistent dirty bitmaps. */
+  readonly bitmaps: BitmapRecorder;
   readonly #chain: Chain;
   readonly #context: MappingContext;
   readonly #fill: FillReader;
-  readonly #bitmaps: BitmapRecorder;
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
   readonly #streams: CompressedWriter;
@@ -60,7 +61,7 @@ export class WritableQcow2 implements WritableDisk {
     const { geometry } = layer;
     const { version, autoclearFeatures } = header.header;
     this.#chain = chain;
-    this.#bitmaps = bitmaps;
+    this.bitmaps = bitmaps;
     this.header = header;
     this.writeBack = writeBack;
     this.tables = chain.tables;
@@ -115,7 +116,7 @@ export class WritableQcow2 implements WritableDisk {
   }
 
   /**
-   * Prepares an image for its first write: unknown autoclear bits go, bitmaps are marked in use.
+   * Prepares an image for its first write: unknown autoclear bits go.
    * @throws Qcow2Error READ_ONLY: the data file's storage only reads; those of reading the metadata
    */
   static async open(chain: Chain, metadata: Metadata, kernel: Kernel): Promise<WritableQcow2> {
@@ -127,12 +128,12 @@ export class WritableQcow2 implements WritableDisk {
     await clearUnknownFeatures(file, header);
     const overlap = await OverlapCheck.load(storage, header.metadata);
     const writeBack = new WriteBack(file, dataFile, chain.tables, header, overlap);
-    const bitmaps = await BitmapRecorder.begin(header, writeBack);
+    const bitmaps = await BitmapRecorder.load(header, writeBack);
     return new WritableQcow2(chain, header, writeBack, bitmaps, kernel);
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
-    this.#begin(offset, bytes.length);
+    await this.#begin(offset, bytes.length);
     await this.#writer.write(offset, bytes);
     await this.#end();
   }
@@ -149,13 +150,13 @@ export class WritableQcow2 implements WritableDisk {
   }
 
   async writeZeroes(offset: number, length: number, unmap: boolean): Promise<void> {
-    this.#begin(offset, length);
+    await this.#begin(offset, length);
     await this.#zeros.writeZeroes(offset, length, unmap);
     await this.#end();
   }
 
   async discard(offset: number, length: number): Promise<void> {
-    this.#begin(offset, length);
+    await this.#begin(offset, length);
     await this.#zeros.discard(offset, length);
     await this.#end();
   }
@@ -163,6 +164,7 @@ export class WritableQcow2 implements WritableDisk {
   async resize(size: number, preallocation: Preallocation, step: Step): Promise<void> {
     this.#requireSound();
     this.#chain.forget();
+    await this.bitmaps.mark();
     await this.#resizer.resize(size, preallocation, step);
   }
 
@@ -208,7 +210,7 @@ export class WritableQcow2 implements WritableDisk {
 
   async finish(): Promise<void> {
     await this.flush();
-    await this.#bitmaps.store(this.allocator);
+    await this.bitmaps.store(this.allocator);
     await this.writeBack.finish();
   }
 
@@ -217,9 +219,10 @@ export class WritableQcow2 implements WritableDisk {
     this.writeBack.dataFile.requireSound();
   }
 
-  #begin(offset: number, length: number): void {
+  async #begin(offset: number, length: number): Promise<void> {
     this.#requireSound();
-    this.#bitmaps.record(offset, length);
+    await this.bitmaps.mark();
+    await this.bitmaps.record(offset, length, this.allocator);
     this.#chain.forget();
   }
 

@@ -47,12 +47,13 @@ export class ZeroWriter {
     const end = start + length;
     if (this.#rules.isRawDataFile) await this.#context.data.zero(start, length);
     const unit = this.#geometry.subclusterSize;
-    const first = Math.min(Math.ceil(start / unit) * unit, end);
+    // Behind the end, if it starts within the last unit of the disk: what is before stays.
+    const first = Math.ceil(start / unit) * unit;
     const last = this.#unitEnd(end, unit);
     if (last < first) return this.#zeroPart(start, end);
-    await this.#zeroPart(start, first);
+    await this.#zeroPart(start, Math.min(first, end));
     await this.#zeroUnits(first, last, unmap);
-    await this.#zeroPart(Math.max(first, last), end);
+    await this.#zeroPart(last, end);
   }
 
   /**

@@ -4,7 +4,6 @@ import { AUTOCLEAR_BITMAPS } from '../format/feature-bits.ts';
 import { clustersFor } from '../format/geometry.ts';
 import { bitmapsExtension, findExtension } from '../format/header-extensions.ts';
 import { MAX_BITMAPS } from '../format/limits.ts';
-import { rewriteHeaderCluster } from '../image/header-rewrite.ts';
 import type { Image } from '../image/image.ts';
 import { readBitmaps } from '../image/metadata.ts';
 import {
@@ -75,11 +74,8 @@ export async function addBitmaps(
       bitmapDirectoryOffset: offset,
     });
     const autoclearFeatures = header.header.autoclearFeatures | AUTOCLEAR_BITMAPS;
-    await rewriteHeaderCluster(file, metadata, {
-      header: { ...header.header, autoclearFeatures },
-      extensions: [...extensions.filter(({ kind }) => kind !== 'bitmaps'), pointer],
-      backingFileName: metadata.backingFile,
-    });
+    const others = extensions.filter(({ kind }) => kind !== 'bitmaps');
+    await header.rewrite({ autoclearFeatures }, [...others, pointer]);
     // Of bitmaps that were not in sync nothing is known but the pointer.
     return present.length > 0 ? findExtension(extensions, 'bitmaps')?.pointer : undefined;
   });

@@ -9,10 +9,9 @@ import {
   HEADER_V3_BYTES,
   type Header,
 } from '../format/header.ts';
-import { dataFileNameExtension, type HeaderExtension } from '../format/header-extensions.ts';
+import { dataFileNameExtension } from '../format/header-extensions.ts';
 import { encodeSnapshotTable, validateSnapshotL1 } from '../format/snapshot-table.ts';
 import { ClusterTree, readL1 } from '../image/cluster-tree.ts';
-import { rewriteHeaderCluster } from '../image/header-rewrite.ts';
 import type { Image } from '../image/image.ts';
 import { readSnapshots } from '../image/metadata.ts';
 import type { Step } from '../image/preallocation.ts';
@@ -38,12 +37,12 @@ export async function upgrade(image: Image): Promise<void> {
       compressionType: COMPRESSION_DEFLATE,
     };
     if (known.every((each) => each.diskSize !== undefined)) {
-      await rewriteHeader(disk, changes);
+      await disk.header.rewrite(changes);
       return undefined;
     }
     const table = encodeSnapshotTable(known.map((each) => completeSnapshot(each, metadata)));
     const snapshotsOffset = await store(disk, table);
-    await rewriteHeader(disk, { ...changes, snapshotsOffset });
+    await disk.header.rewrite({ ...changes, snapshotsOffset });
     const clusters = clustersFor(encodeSnapshotTable(known).length, metadata.geometry);
     return { offset: header.snapshotsOffset, clusters };
   });
@@ -102,8 +101,7 @@ export async function downgrade(image: Image, step: Step): Promise<void> {
     };
     // Bitmaps that are in sync were refused; nobody can use others.
     const { extensions } = disk.header.metadata;
-    return rewriteHeader(
-      disk,
+    return disk.header.rewrite(
       fields,
       extensions.filter(({ kind }) => kind !== 'bitmaps'),
     );
@@ -185,24 +183,10 @@ export async function changeHeader(image: Image, changes: HeaderChanges): Promis
       const { extensions } = disk.header.metadata;
       const kept = extensions.filter(({ kind }) => kind !== 'data-file-name');
       const named = dataFileNameExtension(nameOf(dataFile).raw);
-      await rewriteHeader(disk, fields, [...kept, named]);
+      await disk.header.rewrite(fields, [...kept, named]);
     } else {
       await disk.header.update(fields);
       await disk.writeBack.barrier();
     }
-  });
-}
-
-/** Writes the whole first cluster anew, with other fields or extensions. */
-function rewriteHeader(
-  { header, writeBack }: WritableQcow2,
-  changes: Partial<Header>,
-  extensions: readonly HeaderExtension[] = header.metadata.extensions,
-): Promise<void> {
-  const { metadata } = header;
-  return rewriteHeaderCluster(writeBack.file, metadata, {
-    header: { ...metadata.header, ...changes },
-    extensions,
-    backingFileName: metadata.backingFile,
   });
 }
