@@ -31,6 +31,7 @@ export {
   type FindingClass,
 } from './operations/check.ts';
 export type { DiskRange } from './operations/chunks.ts';
+export { type CommitOptions, commit } from './operations/commit.ts';
 export {
   type CompareDifference,
   type CompareOptions,
@@ -54,6 +55,7 @@ export {
 } from './operations/info.ts';
 export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
+export { type NewBacking, type RebaseOptions, rebase } from './operations/rebase.ts';
 export { type ResizeOptions, resize } from './operations/resize.ts';
 export {
   applySnapshot,

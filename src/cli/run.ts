@@ -24,6 +24,8 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   bench: () => import('./commands/bench.ts'),
   resize: () => import('./commands/resize.ts'),
   snapshot: () => import('./commands/snapshot.ts'),
+  rebase: () => import('./commands/rebase.ts'),
+  commit: () => import('./commands/commit.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),

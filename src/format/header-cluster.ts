@@ -1,6 +1,6 @@
 import { Qcow2Error } from '../errors.ts';
 import { INCOMPATIBLE_DATA_FILE } from './feature-bits.ts';
-import { align8, decodeName, type Name } from './fields.ts';
+import { align8, decodeName, type Name, viewOf } from './fields.ts';
 import {
   CRYPT_LUKS,
   encodeHeader,
@@ -9,12 +9,13 @@ import {
   type Header,
 } from './header.ts';
 import {
+  EXTENSION_FEATURE_NAMES,
   encodeHeaderExtension,
   featureNamesExtension,
   findExtension,
   type HeaderExtension,
 } from './header-extensions.ts';
-import { MAX_BACKING_NAME_BYTES } from './limits.ts';
+import { MAX_BACKING_NAME_BYTES, SECTOR_SIZE } from './limits.ts';
 
 /** Clusters up to this size hold no feature name table: the room is needed for the backing name. */
 const MAX_CLUSTER_WITHOUT_FEATURE_NAMES = 4096;
@@ -42,34 +43,81 @@ export interface HeaderClusterParts {
  * @throws TOO_LARGE if the backing name is too long or the parts do not fit one cluster
  */
 export function buildHeaderCluster(parts: HeaderClusterParts, clusterSize: number): Uint8Array {
-  const { header } = parts;
   const name = parts.backingFileName?.raw ?? new Uint8Array(0);
   requireNameLength(name.length);
-  const headerLength =
-    header.version === 2 ? HEADER_V2_BYTES : HEADER_V3_BYTES + header.unknownFields.length;
-  const extensions = orderedExtensions(parts, name.length > 0, clusterSize).map((extension) =>
-    encodeHeaderExtension(withZeroPadding(extension)),
-  );
-  const nameAt = headerLength + extensions.reduce((sum, e) => sum + e.length, 0) + END_MARKER_BYTES;
+  const headerLength = newHeaderLength(parts.header);
+  const extensions = orderedExtensions(parts, name.length > 0, clusterSize);
+  const tail = encodeTail(extensions, name);
+  const nameAt = headerLength + tail.length - name.length;
   if (nameAt + name.length > clusterSize) throw doesNotFit(nameAt, name.length, clusterSize);
-
   const cluster = new Uint8Array(clusterSize);
-  const backing = name.length > 0 ? nameAt : 0;
-  cluster.set(
-    encodeHeader({
-      ...header,
-      headerLength,
-      backingFileOffset: backing,
-      backingFileSize: name.length,
-    }),
+  cluster.set(encodeHeaderWith(parts.header, headerLength, nameAt, name.length));
+  cluster.set(tail, headerLength);
+  return cluster;
+}
+
+/**
+ * The same contents laid out so that of the first cluster only the first sector and what lies from byte
+ * `at` on count: all extensions and the name are there, behind a feature name table that is as long as
+ * what lies between. For a moment, while the place they are to have is rewritten.
+ * @param at multiple of 8, at least a sector
+ * @returns undefined: there is no room for that
+ */
+export function buildDetachedHeader(
+  parts: HeaderClusterParts,
+  clusterSize: number,
+  at: number,
+): { sector: Uint8Array; tail: Uint8Array } | undefined {
+  const name = parts.backingFileName?.raw ?? new Uint8Array(0);
+  const headerLength = newHeaderLength(parts.header);
+  const extensions = orderedExtensions(parts, name.length > 0, clusterSize);
+  const tail = encodeTail(
+    extensions.filter(({ kind }) => kind !== 'feature-names'),
+    name,
   );
-  let at = headerLength;
-  for (const extension of extensions) {
-    cluster.set(extension, at);
+  if (headerLength + 8 > SECTOR_SIZE || at + tail.length > clusterSize) return undefined;
+  const sector = new Uint8Array(SECTOR_SIZE);
+  const nameAt = at + tail.length - name.length;
+  sector.set(encodeHeaderWith(parts.header, headerLength, nameAt, name.length));
+  const view = viewOf(sector);
+  view.setUint32(headerLength, EXTENSION_FEATURE_NAMES);
+  view.setUint32(headerLength + 4, at - headerLength - 8);
+  return { sector, tail };
+}
+
+/** Byte behind everything that counts in a first cluster. */
+export function headerClusterEnd(header: Header, extensions: readonly HeaderExtension[]): number {
+  const { headerLength, backingFileOffset, backingFileSize } = header;
+  const bytes = extensions.reduce((sum, { data }) => sum + 8 + align8(data.length), 0);
+  return Math.max(headerLength + bytes + END_MARKER_BYTES, backingFileOffset + backingFileSize);
+}
+
+function newHeaderLength({ version, unknownFields }: Header): number {
+  return version === 2 ? HEADER_V2_BYTES : HEADER_V3_BYTES + unknownFields.length;
+}
+
+function encodeHeaderWith(
+  header: Header,
+  headerLength: number,
+  nameAt: number,
+  nameLength: number,
+): Uint8Array {
+  const backingFileOffset = nameLength > 0 ? nameAt : 0;
+  return encodeHeader({ ...header, headerLength, backingFileOffset, backingFileSize: nameLength });
+}
+
+/** Extensions, end marker and backing name. */
+function encodeTail(extensions: readonly HeaderExtension[], name: Uint8Array): Uint8Array {
+  const encoded = extensions.map((extension) => encodeHeaderExtension(withZeroPadding(extension)));
+  const nameAt = encoded.reduce((sum, { length }) => sum + length, END_MARKER_BYTES);
+  const tail = new Uint8Array(nameAt + name.length);
+  let at = 0;
+  for (const extension of encoded) {
+    tail.set(extension, at);
     at += extension.length;
   }
-  cluster.set(name, nameAt);
-  return cluster;
+  tail.set(name, nameAt);
+  return tail;
 }
 
 function orderedExtensions(

@@ -39,6 +39,8 @@ export interface ChainOptions {
   tableBytes?: number | undefined;
   /** Whether the image, and with it its data file, is to be written. */
   writable: boolean;
+  /** Files of the chain to open, from the image itself on; absent: all. */
+  layers?: number | undefined;
 }
 
 /** An image and everything below it, top first, ready to be mapped and read. */
@@ -67,11 +69,17 @@ export class Chain {
    * Replaces `plan` with the runs of `[start, end)` and returns where they end: `end`, or earlier
    * when there are too many for one plan. What no layer holds is unallocated and marked with the
    * deepest layer that reaches so far.
+   * @param layers how many to ask, from the first on
    */
-  async map(start: number, end: number, plan: Plan): Promise<number> {
+  async map(
+    start: number,
+    end: number,
+    plan: Plan,
+    layers: number = this.layers.length,
+  ): Promise<number> {
     plan.clear();
     let reached = await this.layers[0]!.layer.mapRange(start, end, 0, plan);
-    for (let depth = 1; depth < this.layers.length && hasUnallocated(plan); depth++)
+    for (let depth = 1; depth < layers && hasUnallocated(plan); depth++)
       reached = await this.#mapBelow(depth, plan);
     return reached;
   }
@@ -134,7 +142,8 @@ export async function openChain(
   try {
     builder.enter(storage);
     let below = await builder.add(storage, metadata, options.given, snapshot);
-    while (below) {
+    const { layers = Number.POSITIVE_INFINITY } = options;
+    while (below && builder.layers.length < layers) {
       const { file, given, format } = below;
       try {
         const opened = await builder.open(file, given?.storage);

@@ -44,6 +44,8 @@ export class ClusterTree {
   readonly #kernel: Kernel;
   readonly #geometry: Geometry;
   readonly #slice: L2Slice;
+  /** Clusters of an external data file are not counted. */
+  readonly #countsData: boolean;
   /** Runs of one page: offset, clusters and times by turns. */
   readonly #runs: Float64Array;
   /** Entries of one page whose copied flag may change: their indexes, clusters and flags. */
@@ -57,6 +59,7 @@ export class ClusterTree {
     const { geometry, header } = disk.header.metadata;
     this.#geometry = geometry;
     const rules = { geometry, version: header.version, dataFile: false };
+    this.#countsData = !disk.header.metadata.hasDataFile;
     this.#slice = new L2Slice(kernel.arena, rules);
     this.#runs = new Float64Array(this.#entriesPerPage * 3);
     const most = PAGE_BYTES / 8;
@@ -78,7 +81,8 @@ export class ClusterTree {
       const l2Offset = l2OffsetAt(view, index);
       if (l2Offset === 0) continue;
       this.#requireTable(l2Offset, index);
-      for (let entry = 0; entry < this.#geometry.l2Entries; entry += this.#entriesPerPage) {
+      const entries = this.#countsData ? this.#geometry.l2Entries : 0;
+      for (let entry = 0; entry < entries; entry += this.#entriesPerPage) {
         const count = await this.#runsOfPage(l2Offset, entry);
         for (let i = 0; i < count; i++) {
           run.offset = this.#runs[i * 3]!;

@@ -1,4 +1,5 @@
 import { encodeHeader, type Header, virtualSize } from '../format/header.ts';
+import { type RecordedBacking, rewriteHeaderCluster, withBacking } from './header-rewrite.ts';
 import type { Metadata } from './metadata.ts';
 import type { SyncedFile } from './synced-file.ts';
 
@@ -63,5 +64,23 @@ export class HeaderState {
       this.#metadata = before;
       throw error;
     }
+  }
+
+  /**
+   * Records another backing file, or none, durably. If that fails it is not known which is recorded, and
+   * nothing more can be written.
+   * @throws Qcow2Error TOO_LARGE: the name does not fit (nothing has changed then); IO
+   */
+  async changeBacking(backing: RecordedBacking | undefined): Promise<void> {
+    await this.store();
+    await this.#file.sync();
+    const cluster = withBacking(this.#metadata, backing);
+    try {
+      this.#metadata = await rewriteHeaderCluster(this.#file, this.#metadata, cluster);
+    } catch (error) {
+      this.#file.fail(error);
+      throw error;
+    }
+    this.#stored = this.#metadata.header;
   }
 }

@@ -34,6 +34,11 @@ export interface OpenImageOptions extends NamedFiles {
   share?: boolean | undefined;
   /** Shares a kernel with other images of the same conversion. */
   kernel?: Kernel;
+  /**
+   * Files of the chain to open; see `OpenOptions`.
+   * @internal
+   */
+  layers?: number;
 }
 
 /**
@@ -81,12 +86,14 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   const { writable = false, cacheBytes } = options;
   const resolver = fileResolver(file, allowExternal, { sync, share });
   const mode = writable ? 'r+' : 'r';
-  const storage = new FileStorage(file, { sync, share, mode });
+  // A file that is written must be free all the same.
+  const storage = new FileStorage(file, { sync, share: share && !writable, mode });
   const given = openNamed(options, { sync, share }, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
   if (snapshot !== undefined) open.snapshot = snapshot;
   if (kernel !== undefined) open.kernel = kernel;
+  if (options.layers !== undefined) open.layers = options.layers;
   return Image.open(storage, open).catch((error: unknown) => {
     throw couldNotOpen(error, file);
   });
