@@ -68,7 +68,8 @@ export class UnitCopier {
     start: number,
     end: number,
   ): Promise<void> {
-    const inside = isWanted ? Math.max(0, Math.min(end, image!.virtualSize) - start) : 0;
+    const size = isWanted && image !== undefined ? image.virtualSize : 0;
+    const inside = Math.max(0, Math.min(end, size) - start);
     if (inside > 0) await image!.read(start, into.bytes.subarray(0, inside));
     into.bytes.fill(0, inside, end - start);
   }
