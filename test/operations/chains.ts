@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { Image, type OpenOptions } from '../../src/image/image.ts';
 import type { OutsideResolver } from '../../src/image/open-gate.ts';
+import type { Kernel } from '../../src/kernel/kernel.ts';
 import { check } from '../../src/operations/check.ts';
 import { create } from '../../src/operations/create.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
@@ -69,6 +70,11 @@ export class Chains {
   /** What the disk of each holds. */
   readonly disks = new Map<string, Uint8Array>();
   readonly formats = new Map<string, 'raw' | 'qcow2'>();
+  readonly #kernel: Kernel;
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+  }
 
   get #resolver(): OutsideResolver {
     return ({ name }) => this.files.get(name) ?? null;
@@ -100,8 +106,7 @@ export class Chains {
 
   open(name: string, options: OpenOptions = {}): Promise<Image> {
     const format = this.formats.get(name)!;
-    const cacheBytes = 0;
-    const fixed = { format, cacheBytes, resolver: this.#resolver };
+    const fixed = { format, cacheBytes: 0, resolver: this.#resolver, kernel: this.#kernel };
     return Image.open(this.files.get(name)!, { ...fixed, ...options });
   }
 
@@ -119,7 +124,10 @@ export class Chains {
     const all: string[] = [];
     for (const [name, file] of this.files) {
       if (this.formats.get(name) === 'raw') continue;
-      const { findings } = await check(file, { resolver: this.#resolver });
+      const { findings } = await check(file, {
+        resolver: this.#resolver,
+        kernel: this.#kernel,
+      });
       all.push(...findings.map(({ message }) => `${name}: ${message}`));
     }
     return all;
