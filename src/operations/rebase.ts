@@ -116,7 +116,6 @@ async function copyDifferences(
   } finally {
     copier.release();
   }
-  await image.withWritable((disk) => disk.settle());
 }
 
 /** Bytes of zeros written at once. */
