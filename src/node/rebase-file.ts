@@ -19,14 +19,15 @@ export interface RebaseFileOptions
 }
 
 /**
- * Gives an overlay file another backing file, or none; see `rebase`.
+ * Gives an overlay file another backing file, or none; see `rebase`. Returns how many internal snapshots
+ * it has, which show the new backing file where they hold nothing themselves.
  * @throws Qcow2Error NOT_FOUND, EXTERNAL_REFUSED, and those of `openImage` and `rebase`
  * @example
  * import { rebaseFile } from 'qcow2';
  *
  * await rebaseFile({ path: 'overlay.qcow2', backing: { name: 'disk.raw', format: 'raw' } });
  */
-export async function rebaseFile(options: RebaseFileOptions): Promise<void> {
+export async function rebaseFile(options: RebaseFileOptions): Promise<{ snapshots: number }> {
   const { path: file, backing, unsafe = false, onProgress, signal, ...open } = options;
   const kernel = createKernel();
   const openOverlay = unsafe ? openImage : openChain;
@@ -52,6 +53,7 @@ export async function rebaseFile(options: RebaseFileOptions): Promise<void> {
     await backingImage?.close();
   }
   await image.close();
+  return { snapshots: image.metadata?.header.nbSnapshots ?? 0 };
 }
 
 async function openBacking(

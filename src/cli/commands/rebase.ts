@@ -21,7 +21,7 @@ export async function run(args: Arguments<'rebase'>, context: Context): Promise<
   const stopReporting = context.onProgressRequest(() => context.writeError(`${progress.line()}\n`));
   let succeeded = false;
   try {
-    await rebaseFile({
+    const { snapshots } = await rebaseFile({
       ...input,
       backing,
       unsafe,
@@ -29,12 +29,16 @@ export async function run(args: Arguments<'rebase'>, context: Context): Promise<
       onProgress: (done, total) => progress.update(done, total),
     });
     succeeded = true;
+    if (snapshots > 0 && !unsafe) context.writeError(SNAPSHOTS);
   } finally {
     stopReporting();
     progress.end(succeeded);
   }
   return 0;
 }
+
+const SNAPSHOTS =
+  'qcow2: warning: internal snapshots show the new backing file where they hold nothing themselves\n';
 
 /** `-b` and `-F`; an empty name is none. */
 function newBacking(args: Arguments<'rebase'>): NewBacking | undefined {
