@@ -41,6 +41,7 @@ export {
   type FindingClass,
 } from './operations/check.ts';
 export type { DiskRange } from './operations/chunks.ts';
+export { type CommitOptions, commit } from './operations/commit.ts';
 export {
   type CompareDifference,
   type CompareOptions,
@@ -72,6 +73,7 @@ export {
 export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
 export { pictureSvg } from './operations/picture-svg.ts';
+export { type NewBacking, type RebaseOptions, rebase } from './operations/rebase.ts';
 export { type ResizeOptions, resize } from './operations/resize.ts';
 export {
   applySnapshot,

@@ -12,6 +12,7 @@ export type { BatchJob } from './batch/jobs.ts';
 export { type BatchOptions, runBatch } from './batch/local-runner.ts';
 export * from './index.ts';
 export { type AdoptFileOptions, type AdoptFileResult, adoptFile } from './node/adopt-file.ts';
+export { type CommitFileOptions, commitFile } from './node/commit-file.ts';
 export { type CreateFileOptions, createFile } from './node/create-file.ts';
 export {
   fileResolver,
@@ -19,6 +20,7 @@ export {
   type OpenImageOptions,
   openImage,
 } from './node/open-image.ts';
+export { type RebaseFileOptions, rebaseFile } from './node/rebase-file.ts';
 export { type FileOptions, FileStorage } from './storage/file.ts';
 export { type CompareFilesOptions, compareFiles } from './workers/compare-files.ts';
 export { type ConvertFileOptions, convertFile } from './workers/convert-file.ts';

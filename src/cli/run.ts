@@ -27,6 +27,8 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   snapshot: () => import('./commands/snapshot.ts'),
   amend: () => import('./commands/amend.ts'),
   bitmap: () => import('./commands/bitmap.ts'),
+  rebase: () => import('./commands/rebase.ts'),
+  commit: () => import('./commands/commit.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),

@@ -39,6 +39,8 @@ export interface ChainOptions {
   tableBytes?: number | undefined;
   /** Whether the image, and with it its data file, is to be written. */
   writable: boolean;
+  /** Files of the chain to open, from the image itself on; absent: all. */
+  layers?: number | undefined;
 }
 
 /** An image and everything below it, top first, ready to be mapped and read. */
@@ -70,11 +72,18 @@ export class Chain {
    * when there are too many for one plan. What no layer holds is unallocated and marked with the
    * deepest layer that reaches so far.
    * @param top index of the layer whose disk is mapped; what lies above is left out
+   * @param bottom index behind the last layer that is asked
    */
-  async map(start: number, end: number, plan: Plan, top = 0): Promise<number> {
+  async map(
+    start: number,
+    end: number,
+    plan: Plan,
+    top = 0,
+    bottom: number = this.layers.length,
+  ): Promise<number> {
     plan.clear();
     let reached = await this.layers[top]!.layer.mapRange(start, end, top, plan);
-    for (let depth = top + 1; depth < this.layers.length && hasUnallocated(plan); depth++)
+    for (let depth = top + 1; depth < bottom && hasUnallocated(plan); depth++)
       reached = await this.#mapBelow(depth, plan);
     return reached;
   }
@@ -150,7 +159,8 @@ export async function openChain(
   try {
     builder.enter(storage);
     let below = await builder.add(storage, metadata, options.given, snapshot);
-    while (below) {
+    const { layers = Number.POSITIVE_INFINITY } = options;
+    while (below && builder.layers.length < layers) {
       const { file, given, format } = below;
       try {
         const opened = await builder.open(file, given?.storage);

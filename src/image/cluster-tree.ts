@@ -67,6 +67,8 @@ export class ClusterTree {
   readonly #kernel: Kernel;
   readonly #geometry: Geometry;
   readonly #slice: L2Slice;
+  /** Clusters of an external data file are not counted. */
+  readonly #countsData: boolean;
   /** Runs of one page: offset, clusters and times by turns. */
   readonly #runs: Float64Array;
   /** Entries of one page whose copied flag may change: their indexes, clusters and flags. */
@@ -80,6 +82,7 @@ export class ClusterTree {
     const { geometry, header } = disk.header.metadata;
     this.#geometry = geometry;
     const rules = { geometry, version: header.version, dataFile: false };
+    this.#countsData = !disk.header.metadata.hasDataFile;
     this.#slice = new L2Slice(kernel.arena, rules);
     this.#runs = new Float64Array(this.#entriesPerPage * 3);
     const most = PAGE_BYTES / 8;
@@ -96,8 +99,9 @@ export class ClusterTree {
    */
   async visit(l1: Uint8Array, work: (run: NamedRun) => Promise<void> | void): Promise<void> {
     const run: NamedRun = { offset: 0, clusters: 0, times: 0 };
+    const entries = this.#countsData ? this.#geometry.l2Entries : 0;
     for (const { l2Offset } of l2Tables(l1, this.#disk)) {
-      for (let entry = 0; entry < this.#geometry.l2Entries; entry += this.#entriesPerPage) {
+      for (let entry = 0; entry < entries; entry += this.#entriesPerPage) {
         const count = await this.#runsOfPage(l2Offset, entry);
         for (let i = 0; i < count; i++) {
           run.offset = this.#runs[i * 3]!;

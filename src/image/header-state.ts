@@ -3,6 +3,7 @@ import { encodeHeader, type Header, virtualSize } from '../format/header.ts';
 import type { HeaderExtension } from '../format/header-extensions.ts';
 import { rewriteHeaderCluster } from './header-rewrite.ts';
 import type { Metadata } from './metadata.ts';
+import { type RecordedBacking, withBacking } from './recorded-backing.ts';
 import type { SyncedFile } from './synced-file.ts';
 
 /** The header of an image that is being changed. */
@@ -81,6 +82,18 @@ export class HeaderState {
   ): Promise<void> {
     const header = { ...this.header, ...changes };
     const parts = { header, extensions, backingFileName };
+    this.#metadata = await rewriteHeaderCluster(this.#file, this.#metadata, parts);
+    this.#stored = this.header;
+  }
+
+  /**
+   * Records another backing file, or none, durably; see `rewrite`.
+   * @throws Qcow2Error TOO_LARGE: the name does not fit, nothing has changed; IO
+   */
+  async changeBacking(backing: RecordedBacking | undefined): Promise<void> {
+    await this.store();
+    const { extensions, backingFileName } = withBacking(this.#metadata, backing);
+    const parts = { header: this.header, extensions, backingFileName };
     this.#metadata = await rewriteHeaderCluster(this.#file, this.#metadata, parts);
     this.#stored = this.header;
   }

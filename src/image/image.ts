@@ -9,6 +9,7 @@ import type { Storage } from '../storage/storage.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
 import { requireOnDisk } from './guest-writer.ts';
+import { HeaderState } from './header-state.ts';
 import { findSnapshot, probe, type SnapshotQuery } from './identify.ts';
 import {
   type Metadata,
@@ -22,10 +23,12 @@ import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
 import type { Step } from './preallocation.ts';
 import { type RawLayer, wholeSectors } from './raw-layer.ts';
+import type { RecordedBacking } from './recorded-backing.ts';
+import { SyncedFile } from './synced-file.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WritableQcow2 } from './writable-qcow2.ts';
 import { WritableRaw } from './writable-raw.ts';
-import { requireWritable } from './write-gate.ts';
+import { clearUnknownFeatures, requireWritable } from './write-gate.ts';
 
 /** How to open an image. */
 export interface OpenOptions extends GivenSources {
@@ -39,6 +42,11 @@ export interface OpenOptions extends GivenSources {
   cacheBytes?: number;
   /** Which kernel to run; for tests and comparisons. */
   kernel?: Kernel;
+  /**
+   * Files of the chain to open, from the image itself on; what lies below reads as zeros.
+   * @internal
+   */
+  layers?: number;
 }
 
 /** How zeros are written. */
@@ -77,6 +85,7 @@ export class Image {
   readonly storage: Storage;
   #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
+  readonly #layers: number | undefined;
   #disk: Promise<WritableDisk> | undefined;
   #qcow2: WritableQcow2 | undefined;
   #kernel: Kernel | undefined;
@@ -88,6 +97,7 @@ export class Image {
   #chain: Promise<Chain> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  #retired: Qcow2Error | undefined;
 
   private constructor(
     storage: Storage,
@@ -100,6 +110,7 @@ export class Image {
     this.#metadata = metadata;
     this.#cacheBytes = options.writable ? (options.cacheBytes ?? CACHE_BYTES) : undefined;
     this.format = metadata ? 'qcow2' : 'raw';
+    this.#layers = options.layers;
     this.#kernel = options.kernel;
     this.#given = given;
     this.#resolver = options.resolver;
@@ -216,6 +227,7 @@ export class Image {
       loadCodec: (type) => loadCodec(type, this.kernel),
       tableBytes: this.#cacheBytes,
       writable: this.writable,
+      layers: this.#layers,
     });
     return this.#chain;
   }
@@ -357,6 +369,49 @@ export class Image {
   }
 
   /**
+   * Opens everything that writing needs; no memory grows at the first write then.
+   * @throws Qcow2Error READ_ONLY: not opened for writing; and those of opening the chain
+   * @internal
+   */
+  async prepareWriting(): Promise<void> {
+    await this.#inTurn(() => this.#writableDisk());
+  }
+
+  /**
+   * Records another backing file, durably. Files below are neither opened nor looked at. Only `close`
+   * may follow: what is open is what was recorded before.
+   * @throws Qcow2Error READ_ONLY: not opened for writing; UNSUPPORTED: a raw image; TOO_LARGE; IO
+   * @internal
+   */
+  async changeBacking(backing: RecordedBacking | undefined): Promise<void> {
+    await this.#inTurn(async () => {
+      if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
+      if (this.#metadata === undefined) throw rawImage(this.storage);
+      const disk = await this.#disk;
+      if (disk !== undefined && this.#qcow2 !== undefined) {
+        await disk.flush();
+        await this.#qcow2.header.changeBacking(backing);
+      } else {
+        const file = new SyncedFile(this.storage);
+        const header = new HeaderState(file, this.#metadata);
+        await clearUnknownFeatures(file, header);
+        await header.changeBacking(backing);
+        this.#metadata = header.metadata;
+      }
+    });
+    this.retire('its backing file has changed');
+  }
+
+  /**
+   * Refuses all calls but `close` from here on: the files below are not what they were.
+   * @internal
+   */
+  retire(why: string): void {
+    const text = `'${this.storage.name}' was changed as a whole (${why}): close it, and open it anew`;
+    this.#retired = new Qcow2Error('INVALID_ARGUMENT', text);
+  }
+
+  /**
    * Closes the file and every file opened below it, once the calls under way have ended. What was
    * written is complete and durable then.
    * @throws Qcow2Error IO, if that failed now or before; the files are closed all the same
@@ -420,13 +475,21 @@ export class Image {
 
   /** One mapping or read at a time: the tables and buffers below are shared. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work);
+    const result = this.#turn.then(() => {
+      if (this.#retired) throw this.#retired;
+      return work();
+    });
     this.#turn = result.catch(() => undefined);
     return result;
   }
 }
 
 const NOT_OPENED = 'open it with writable: true';
+
+function rawImage({ name }: Storage): Qcow2Error {
+  const text = `'${name}' is a raw image: it has no such structures`;
+  return new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
+}
 
 function notWritable({ name }: Storage, why: string): Qcow2Error {
   const text = `'${name}' is not open for writing: ${why}`;

@@ -21,7 +21,7 @@ import type { TableCache } from './table-cache.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WriteBack } from './write-back.ts';
 import { clearUnknownFeatures, requireWrite } from './write-gate.ts';
-import { ZeroWriter } from './zero-writer.ts';
+import { type ZeroRules, ZeroWriter } from './zero-writer.ts';
 
 /** Bytes per unit of the table cache that is written back, at most: a page of most file systems. */
 const UNIT_BYTES = 4096;
@@ -48,6 +48,7 @@ export class WritableQcow2 implements WritableDisk {
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
   readonly #streams: CompressedWriter;
+  readonly #zeroRules: ZeroRules;
   readonly #resizer: DiskResizer;
 
   private constructor(
@@ -99,12 +100,12 @@ export class WritableQcow2 implements WritableDisk {
     this.#fill = fill;
     this.#writer = new GuestWriter(context);
     this.#streams = new CompressedWriter(context);
-    const rules = {
+    this.#zeroRules = {
       version,
       hasBacking: chain.layers.length > 1,
       isRawDataFile: (autoclearFeatures & AUTOCLEAR_RAW_DATA_FILE) !== 0n,
     };
-    this.#zeros = new ZeroWriter(context, rules, this.#writer, fill);
+    this.#zeros = new ZeroWriter(context, this.#zeroRules, this.#writer, fill);
     this.#resizer = new DiskResizer(context, {
       chain,
       header,
@@ -193,6 +194,11 @@ export class WritableQcow2 implements WritableDisk {
     this.#streams.forget();
     for (const free of await this.allocator.addReference(offset, clusters, -times))
       await this.#discard(free.offset, free.clusters * clusterSize);
+  }
+
+  /** From here on zeros are written so that they hide whatever backing file the image is going to get. */
+  expectBacking(): void {
+    this.#zeroRules.hasBacking = true;
   }
 
   /** Must be called when the active L1 table or the disk's size has changed, and snapshots with it. */

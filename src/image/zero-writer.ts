@@ -47,11 +47,11 @@ export class ZeroWriter {
     const end = start + length;
     if (this.#rules.isRawDataFile) await this.#context.data.zero(start, length);
     const unit = this.#geometry.subclusterSize;
-    // Behind the end, if it starts within the last unit of the disk: what is before stays.
     const first = Math.ceil(start / unit) * unit;
     const last = this.#unitEnd(end, unit);
-    if (last < first) return this.#zeroPart(start, end);
-    await this.#zeroPart(start, Math.min(first, end));
+    // Within one unit; also in the last one of the disk, to its end.
+    if (first >= end || last < first) return this.#zeroPart(start, end);
+    await this.#zeroPart(start, first);
     await this.#zeroUnits(first, last, unmap);
     await this.#zeroPart(last, end);
   }

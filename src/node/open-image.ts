@@ -36,6 +36,11 @@ export interface OpenImageOptions extends NamedFiles {
   holdLocks?: boolean | undefined;
   /** Shares a kernel with other images of the same conversion. */
   kernel?: Kernel;
+  /**
+   * Files of the chain to open; see `OpenOptions`.
+   * @internal
+   */
+  layers?: number;
 }
 
 /**
@@ -85,12 +90,14 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   const files = { sync, share, holdLocks };
   const resolver = fileResolver(file, allowExternal, files);
   const mode = writable ? 'r+' : 'r';
+  // A file that is written must be free all the same.
   const storage = new FileStorage(file, { ...files, mode, share: share && !writable });
   const given = openNamed(options, files, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
   if (snapshot !== undefined) open.snapshot = snapshot;
   if (kernel !== undefined) open.kernel = kernel;
+  if (options.layers !== undefined) open.layers = options.layers;
   return Image.open(storage, open).catch((error: unknown) => {
     throw couldNotOpen(error, file);
   });

@@ -223,7 +223,7 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
   }),
   fc
     .record({ sector: fc.nat(20_000), count: fc.integer({ min: 1, max: 900 }) })
-    .map(({ sector, count }) => ({ do: 'write', at: sector * 512, length: count * 512 })),
+    .map(({ sector, count }) => ({ do: 'write' as const, at: sector * 512, length: count * 512 })),
 );
 
 describe('sequences of actions and writes', () => {

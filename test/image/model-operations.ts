@@ -229,7 +229,7 @@ const OPERATIONS = {
   bitmapAdd,
   bitmapChange,
   bitmapMerge,
-} as const satisfies Record<string, Operation<never>>;
+};
 
 /** An operation with what it is called with; `reopen` closes the image and opens it again. */
 export type ModelStep =
@@ -259,8 +259,8 @@ export async function runModel(
     await withImage(subject, { writable: true }, async (image) => {
       for (let step = left.shift(); step !== undefined; step = left.shift()) {
         if (step.do === 'reopen') return;
-        const operation = OPERATIONS[step.do] as Operation<unknown>;
-        await operation.run(image, model, step.with);
+        const operation: Pick<Operation<never>, 'run'> = OPERATIONS[step.do];
+        await operation.run(image, model, step.with as never);
       }
     });
   } while (left.length > 0);
