@@ -54,6 +54,12 @@ export {
 } from './operations/info.ts';
 export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
+export {
+  type RepairMode,
+  type RepairOptions,
+  type RepairResult,
+  repair,
+} from './operations/repair.ts';
 export { type ResizeOptions, resize } from './operations/resize.ts';
 export {
   applySnapshot,

@@ -6,12 +6,11 @@ import type { Header } from '../format/header.ts';
 import { MAX_L1_ENTRIES, SECTOR_SIZE } from '../format/limits.ts';
 import {
   encodeSnapshotTable,
-  ICOUNT_OFF,
   type Snapshot,
   validateSnapshotL1,
-  vmStateSize,
 } from '../format/snapshot-table.ts';
 import { ClusterTree, l2OffsetAt, readL1 } from '../image/cluster-tree.ts';
+import { completeSnapshot } from '../image/complete-snapshot.ts';
 import { L1_TABLE } from '../image/dirty-pages.ts';
 import { pickSnapshot, type SnapshotQuery } from '../image/identify.ts';
 import type { Image } from '../image/image.ts';
@@ -67,7 +66,7 @@ export function createSnapshot(
     const { snapshot, snapshotsOffset } = await orUndo(disk, async (undo) => {
       const l1TableOffset = await place(disk, 'snapshot L1 table', withoutFlags(l1), undo);
       const taken = { ...fresh, l1TableOffset };
-      const all = [...known.map((each) => complete(each, header.metadata)), taken];
+      const all = [...known.map((each) => completeSnapshot(each, header.metadata)), taken];
       const table = await place(disk, 'snapshot table', encodeSnapshotTable(all), undo);
       undo.push(() => tree.updateCopiedFlags(active));
       await tree.addReferences(l1);
@@ -174,7 +173,7 @@ export function deleteSnapshot(
     // Afterwards nothing leads to it any more: it must be possible to take it apart.
     await tree.visit(l1, () => {});
     const kept = known.filter((each) => each !== snapshot);
-    const bytes = encodeSnapshotTable(kept.map((each) => complete(each, header.metadata)));
+    const bytes = encodeSnapshotTable(kept.map((each) => completeSnapshot(each, header.metadata)));
     const snapshotsOffset = await orUndo(disk, async (undo) => {
       const at = await place(disk, 'snapshot table', bytes, undo);
       await writeBack.commitAll();
@@ -247,18 +246,6 @@ function nextId(known: readonly Snapshot[]): string {
     if (value > highest) highest = value;
   }
   return String(highest + 1n);
-}
-
-/** An entry with all the fields that are known today: version 3 demands the disk size of every one. */
-function complete(snapshot: Snapshot, { virtualSize }: Metadata): Snapshot {
-  if (snapshot.icount !== undefined) return snapshot;
-  return {
-    ...snapshot,
-    vmStateSize64: vmStateSize(snapshot),
-    diskSize: snapshot.diskSize ?? virtualSize,
-    icount: ICOUNT_OFF,
-    unknownExtra: new Uint8Array(0),
-  };
 }
 
 /** Checks that an image can go back to a snapshot; the size of the disk then, in bytes. */
