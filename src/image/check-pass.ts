@@ -115,5 +115,7 @@ export class CheckPass {
     this.stored.addTable(table, refcountTableClusters);
     this.stored.addBlocks();
     await this.comparison.run();
+    // Counters of clusters nothing refers to tell of snapshots that were left out.
+    if (this.snapshots.isShortened && this.findings.leaks > 0) this.findings.lost++;
   }
 }

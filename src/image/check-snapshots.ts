@@ -30,6 +30,8 @@ export interface CheckedSnapshots {
   readonly l1Tables: readonly L1TableSpan[];
   /** The table that should stand in its place, if entries have too little or too much extra data. */
   readonly repaired: readonly Snapshot[] | undefined;
+  /** Whether the header tells of more entries than the table can hold, and some are left out. */
+  readonly isShortened: boolean;
   /** Corruptions that are gone with that. */
   readonly faults: number;
 }
@@ -41,7 +43,8 @@ export interface CheckedSnapshots {
  */
 export async function checkSnapshots(file: CheckedFile, cuts: boolean): Promise<CheckedSnapshots> {
   const { nbSnapshots } = file.header;
-  if (nbSnapshots === 0) return { bytes: 0, l1Tables: [], repaired: undefined, faults: 0 };
+  if (nbSnapshots === 0)
+    return { bytes: 0, l1Tables: [], repaired: undefined, faults: 0, isShortened: false };
   const isTooLong = nbSnapshots > MAX_SNAPSHOTS;
   if (isTooLong && !cuts) throw tooMany(nbSnapshots);
   if (file.metadata.hasDataFile) {
@@ -50,36 +53,44 @@ export async function checkSnapshots(file: CheckedFile, cuts: boolean): Promise<
       return `ERROR ${nbSnapshots} snapshots in image with data file`;
     });
   }
-  const whole = await readTable(file, Math.min(nbSnapshots, MAX_SNAPSHOTS + 1));
-  const count = isTooLong ? usedEntries(whole.bytes) : nbSnapshots;
-  if (isTooLong && count === MAX_SNAPSHOTS + 1) throw tooMany(nbSnapshots);
-  const { bytes, length } = isTooLong ? await readTable(file, count) : whole;
+  const count = isTooLong ? await usedEntries(file) : nbSnapshots;
+  // Without any, it is the table that is lost.
+  if (count === 0 || count > MAX_SNAPSHOTS) throw tooMany(nbSnapshots);
+  const { bytes, length } = await readTable(file, count);
   const { corruptions, lost } = file.findings;
-  const l1Tables = checkEntries(file, bytes, count, cuts);
+  const { l1Tables, areSound } = checkEntries(file, bytes, count, cuts);
   if (isTooLong) {
     const at = file.header.snapshotsOffset;
     file.findings.add('corruption', 'snapshot table', at, 1, () => {
-      return `ERROR ${nbSnapshots} snapshots, of which ${nbSnapshots - count} are empty`;
+      return `ERROR ${nbSnapshots} snapshots, of which ${count} are there`;
     });
   }
   const faults = file.findings.corruptions - corruptions;
-  if (faults === 0) return { bytes: length, l1Tables, repaired: undefined, faults };
-  const snapshots = parseSnapshotTable(bytes, count, { forCheck: true });
+  if (faults === 0)
+    return { bytes: length, l1Tables, repaired: undefined, faults, isShortened: false };
   // Wrong lengths, or entries read at the wrong places: then nothing here is what it seems.
-  const areSound = snapshots.every(({ l1TableOffset, l1Size }) => l1TableOffset > 0 && l1Size > 0);
   if (!areSound) file.findings.lost++;
-  if (file.findings.lost !== lost)
-    return { bytes: length, l1Tables, repaired: undefined, faults: 0 };
+  if (file.findings.lost !== lost || !cuts)
+    return { bytes: length, l1Tables, repaired: undefined, faults: 0, isShortened: isTooLong };
+  const snapshots = parseSnapshotTable(bytes, count, { forCheck: true });
   const repaired = snapshots.map((each) => repairedEntry(each, file.metadata));
-  return { bytes: length, l1Tables, repaired, faults };
+  return { bytes: length, l1Tables, repaired, faults, isShortened: isTooLong };
 }
 
-/** Entries up to the last one that is not empty. */
-function usedEntries(bytes: Uint8Array): number {
-  const snapshots = parseSnapshotTable(bytes, MAX_SNAPSHOTS + 1, { forCheck: true });
-  const isUsed = ({ l1TableOffset, l1Size, id, name }: Snapshot): boolean =>
-    l1TableOffset > 0 || l1Size > 0 || id.raw.length > 0 || name.raw.length > 0;
-  return snapshots.findLastIndex(isUsed) + 1;
+/** Entries in front of the first empty one. */
+async function usedEntries(file: CheckedFile): Promise<number> {
+  const bytes = new Uint8Array(MAX_SNAPSHOTS * 256);
+  const found = await file.storage.read(file.header.snapshotsOffset, bytes);
+  const view = viewOf(bytes.subarray(0, found));
+  let at = 0;
+  for (let index = 0; index <= MAX_SNAPSHOTS && at + ENTRY_BYTES <= found; index++) {
+    // Offset and size of the L1 table, lengths of the names and of the extra data.
+    const fields = [0, 4, 8, 12, 36].map((field) => view.getUint32(at + field));
+    if (fields.every((value) => value === 0)) return index;
+    const names = view.getUint16(at + 12) + view.getUint16(at + 14);
+    at = Math.ceil((at + ENTRY_BYTES + view.getUint32(at + 36) + names) / 8) * 8;
+  }
+  return MAX_SNAPSHOTS + 1;
 }
 
 function repairedEntry(snapshot: Snapshot, metadata: Metadata): Snapshot {
@@ -112,9 +123,10 @@ function checkEntries(
   bytes: Uint8Array,
   count: number,
   cuts: boolean,
-): L1TableSpan[] {
+): { l1Tables: L1TableSpan[]; areSound: boolean } {
   const view = viewOf(bytes);
-  const tables: L1TableSpan[] = [];
+  const l1Tables: L1TableSpan[] = [];
+  let sound = 0;
   let at = 0;
   for (let index = 0; index < count; index++) {
     const extra = view.getUint32(at + 36);
@@ -127,10 +139,11 @@ function checkEntries(
       return `${id} (${decodeName(bytes.subarray(nameAt, end)).text})`;
     };
     const table = checkL1(file, view, at, name);
-    if (table !== undefined) tables.push(table);
+    if (table !== undefined && table.offset > 0) sound++;
+    if (table !== undefined) l1Tables.push(table);
     at = Math.ceil(end / 8) * 8;
   }
-  return tables;
+  return { l1Tables, areSound: sound === count };
 }
 
 function checkExtra(
