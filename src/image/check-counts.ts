@@ -53,7 +53,8 @@ export class ReferenceCounts {
   readonly access: CounterAccess;
   /** Highest cluster referenced; -1: none. */
   highest = -1;
-  readonly #maximum: number;
+  /** Most a counter holds. */
+  readonly maximum: number;
   readonly #pieces = new Map<number, number>();
   readonly #overflow: (cluster: number, times: number) => void;
   #slab = 0;
@@ -64,7 +65,7 @@ export class ReferenceCounts {
   /** @param overflow told of references that a counter of this width cannot hold */
   constructor(access: CounterAccess, overflow: (cluster: number, times: number) => void) {
     this.access = access;
-    this.#maximum = 2 ** (2 ** access.order) - 1;
+    this.maximum = 2 ** (2 ** access.order) - 1;
     this.#overflow = overflow;
   }
 
@@ -106,8 +107,8 @@ export class ReferenceCounts {
   #addSaturating(pointer: number, cluster: number, index: number, n: number, times: number): void {
     for (let i = 0; i < n; i++) {
       const sum = this.access.get(pointer, index + i) + times;
-      this.access.set(pointer, index + i, Math.min(sum, this.#maximum));
-      if (sum > this.#maximum) this.#overflow(cluster + i, sum - this.#maximum);
+      this.access.set(pointer, index + i, Math.min(sum, this.maximum));
+      if (sum > this.maximum) this.#overflow(cluster + i, sum - this.maximum);
     }
   }
 

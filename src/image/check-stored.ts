@@ -111,8 +111,9 @@ export class StoredCounts {
 
   /** Counts the refcount table. */
   addTable(offset: number, clusters: number): void {
-    const { geometry, references } = this.#file;
+    const { geometry, references, findings } = this.#file;
     const { clusterSize } = geometry;
+    const { overflows } = findings;
     if (!this.#file.addRegion('refcount table', offset, offset, clusters * clusterSize)) {
       this.mustMove = true;
       this.faults++;
@@ -120,6 +121,7 @@ export class StoredCounts {
     }
     const first = offset / clusterSize;
     for (let i = 0; i < clusters; i++) if (references.get(first + i) !== 1) this.mustMove = true;
+    if (findings.overflows !== overflows) this.mustMove = true;
   }
 
   /** Counts the blocks themselves and checks the refcount table's entries (format section 18). */
@@ -139,7 +141,10 @@ export class StoredCounts {
       else if (entry.offset / geometry.clusterSize >= this.#file.comparedClusters) {
         report(`refcount block ${index} is outside image`);
       } else {
+        const { overflows } = findings;
         this.#file.addRegion('refcount table entry', at, entry.offset, geometry.clusterSize);
+        // A counter of one bit says 1 all the same.
+        if (findings.overflows !== overflows) this.mustMove = true;
         const count = references.get(entry.offset / geometry.clusterSize);
         if (count !== 1) report(`refcount block ${index} refcount=${count}`);
       }

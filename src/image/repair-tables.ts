@@ -8,10 +8,10 @@ export interface TableRepairRules {
   /** References to every cluster, as counted before. */
   readonly references: ReferenceCounts;
   readonly clusterSize: number;
+  /** Whether counters did not hold all references: one at its maximum tells nothing. */
+  readonly overflowed: boolean;
   /** Changes bit 63. */
   readonly flags: boolean;
-  /** Sets it where it is missing, too: counters hold all references. */
-  readonly setsFlags: boolean;
   /** Changes whole entries. */
   readonly entries: boolean;
 }
@@ -45,9 +45,10 @@ export class TableRepair {
 
   /** Begins a table, which tables above it name so many times. */
   begin(structure: string, offset: number, bytes: number, times: number): void {
-    const { references, clusterSize } = this.#rules;
+    const { references, clusterSize, overflowed } = this.#rules;
+    const maximum = overflowed ? references.maximum : Number.POSITIVE_INFINITY;
     const end = Math.ceil((offset + bytes) / clusterSize);
-    this.#isOwn = offset > 0;
+    this.#isOwn = offset > 0 && times < maximum;
     for (let cluster = Math.floor(offset / clusterSize); cluster < end && this.#isOwn; cluster++)
       this.#isOwn = references.get(cluster) === times;
     this.#structure = structure;
@@ -66,8 +67,8 @@ export class TableRepair {
     times: number,
     text: () => string,
   ): boolean {
-    const { flags, setsFlags } = this.#rules;
-    if (!flags || (copied && !setsFlags) || !this.#requireOwn()) return false;
+    const { flags, overflowed } = this.#rules;
+    if (!flags || (copied && overflowed) || !this.#requireOwn()) return false;
     this.#log.repaired(text);
     this.#kernel.arena.u8[pointer]! ^= 0x80;
     this.#changed(at, 1);

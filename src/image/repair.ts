@@ -100,12 +100,17 @@ class ImageRepair {
 
   /** Leaves out what zero clusters name that is no cluster's offset; looks again. */
   async #repairEntries({ file }: CheckPass): Promise<CheckPass> {
-    const { references, geometry } = file;
+    const { references, geometry, findings } = file;
     await this.#begin(false);
     const kernel = this.#rules.makeKernel();
-    const rules = { references, clusterSize: geometry.clusterSize };
-    const entries = { ...rules, flags: false, setsFlags: false, entries: true };
-    const repair = new TableRepair(this.#file, kernel, entries, this.#log);
+    const rules = {
+      references,
+      clusterSize: geometry.clusterSize,
+      overflowed: findings.overflows > 0,
+      flags: false,
+      entries: true,
+    };
+    const repair = new TableRepair(this.#file, kernel, rules, this.#log);
     await this.#look(repair, kernel);
     await this.#file.sync();
     this.#corruptionsFixed += repair.fixed;
@@ -198,8 +203,8 @@ class ImageRepair {
       {
         references: file.references,
         clusterSize: file.geometry.clusterSize,
+        overflowed: overflows > 0,
         flags: true,
-        setsFlags: overflows === 0,
         entries: false,
       },
       this.#log,

@@ -90,7 +90,9 @@ describe('repair of damaged metadata', () => {
         expect(twice).toEqual(after);
       },
     );
-    await fc.assert(property, { numRuns: 100 });
+    // The refcount block is the L1 table: a counter of one bit does not tell.
+    const shared = { word: 0, cluster: 0, how: 'bit', bit: 12, value: 0n } as const;
+    await fc.assert(property, { numRuns: 100, examples: [[4, [shared], null]] });
     expect(repaired).toBeGreaterThan(10);
     expect(readFileSync(join(dir, IMAGES[0]![0])).equals(originals[0]!)).toBe(true);
   }, 120_000);
