@@ -249,6 +249,29 @@ export class L2Walker {
     entry: number,
   ): MaybePromise<void> {
     if (!this.#verifies) return undefined;
+    if (copied && !this.#hasDataFile && this.#isRight(host, count)) return undefined;
+    return this.#verifySlowly(host, count, copied, word, at, entry);
+  }
+
+  /** Whether all counters of a run are known to be 1; the usual case, and without an allocation. */
+  #isRight(host: number, count: number): boolean {
+    const { perPiece } = this.#file.access;
+    const first = Math.floor(host / this.#file.geometry.clusterSize);
+    const piece = Math.floor(first / perPiece);
+    const index = first - piece * perPiece;
+    if (index + count > perPiece) return false;
+    const found = this.#stored.piece(piece);
+    return typeof found === 'number' && found > NO_BLOCK && this.#areOnes(found, index, count);
+  }
+
+  #verifySlowly(
+    host: number,
+    count: number,
+    copied: boolean,
+    word: number,
+    at: number,
+    entry: number,
+  ): MaybePromise<void> {
     const { clusterSize, l2EntrySize } = this.#file.geometry;
     if (this.#hasDataFile) {
       for (let k = 0; k < count && !copied; k++) this.#wrongCopied(word, at, entry, k, 1);
@@ -263,7 +286,7 @@ export class L2Walker {
         const next = word + done * l2EntrySize;
         const from = host + done * clusterSize;
         return found.then(() =>
-          this.#verifyCopied(from, count - done, copied, next, at, entry + done),
+          this.#verifySlowly(from, count - done, copied, next, at, entry + done),
         );
       }
       const index = first + done - piece * perPiece;
