@@ -10,6 +10,8 @@ export class CounterAccess {
   readonly order: number;
   /** Counters of one piece. */
   readonly perPiece: number;
+  /** log2 of that. */
+  readonly pieceShift: number;
   readonly kernel: Kernel;
   readonly #scratch: number;
 
@@ -18,6 +20,7 @@ export class CounterAccess {
     this.kernel = kernel;
     this.order = order;
     this.perPiece = (PIECE_BYTES * 8) / 2 ** order;
+    this.pieceShift = Math.log2(this.perPiece);
     this.#scratch = kernel.arena.allocate(this.perPiece * 8).ptr;
   }
 
@@ -72,11 +75,12 @@ export class ReferenceCounts {
   /** Adds `times` references to each of `count` clusters. */
   add(first: number, count: number, times: number): void {
     if (times === 0 || count === 0) return;
-    const { perPiece, kernel, order } = this.access;
+    const { perPiece, pieceShift, kernel, order } = this.access;
     this.highest = Math.max(this.highest, first + count - 1);
     for (let cluster = first; cluster < first + count; ) {
-      const piece = Math.floor(cluster / perPiece);
-      const index = cluster - piece * perPiece;
+      // Clusters that are counted have numbers below 2^31: whole numbers cost no allocation.
+      const piece = cluster >>> pieceShift;
+      const index = cluster & (perPiece - 1);
       const n = Math.min(first + count - cluster, perPiece - index);
       const pointer = this.#touch(piece);
       if (kernel.exports.refcount_add(pointer, order, index, n, times) >= 0) {

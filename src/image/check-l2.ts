@@ -255,10 +255,11 @@ export class L2Walker {
 
   /** Whether all counters of a run are known to be 1; the usual case, and without an allocation. */
   #isRight(host: number, count: number): boolean {
-    const { perPiece } = this.#file.access;
-    const first = Math.floor(host / this.#file.geometry.clusterSize);
-    const piece = Math.floor(first / perPiece);
-    const index = first - piece * perPiece;
+    const { perPiece, pieceShift } = this.#file.access;
+    const cluster = host / this.#file.geometry.clusterSize;
+    if (cluster >= this.#file.clusters) return false;
+    const piece = cluster >>> pieceShift;
+    const index = cluster & (perPiece - 1);
     if (index + count > perPiece) return false;
     const found = this.#stored.piece(piece);
     return typeof found === 'number' && found > NO_BLOCK && this.#areOnes(found, index, count);
