@@ -74,6 +74,12 @@ export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
 export { pictureSvg } from './operations/picture-svg.ts';
 export { type NewBacking, type RebaseOptions, rebase } from './operations/rebase.ts';
+export {
+  type RepairMode,
+  type RepairOptions,
+  type RepairResult,
+  repair,
+} from './operations/repair.ts';
 export { type ResizeOptions, resize } from './operations/resize.ts';
 export {
   applySnapshot,

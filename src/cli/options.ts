@@ -104,8 +104,7 @@ export const VERBS = {
         short: 'r',
         long: 'repair',
         argument: 'leaks|all',
-        help: '',
-        refused: 'images are checked only, not repaired',
+        help: 'repair leaked clusters, or all that can be repaired without a guess',
       },
       {
         name: 'source-cache',

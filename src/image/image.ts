@@ -28,7 +28,7 @@ import { SyncedFile } from './synced-file.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WritableQcow2 } from './writable-qcow2.ts';
 import { WritableRaw } from './writable-raw.ts';
-import { clearUnknownFeatures, requireWritable } from './write-gate.ts';
+import { clearUnknownFeatures, repairIfDirty, requireWritable } from './write-gate.ts';
 
 /** How to open an image. */
 export interface OpenOptions extends GivenSources {
@@ -36,7 +36,10 @@ export interface OpenOptions extends GivenSources {
   resolver?: OutsideResolver;
   /** Shows the disk as of this internal snapshot: its id, or else its name. */
   snapshot?: string | SnapshotQuery;
-  /** Opens the image for writing too; files below it are only read. */
+  /**
+   * Opens the image for writing too; files below it are only read. One that was not closed is repaired
+   * first, as `repair` does it.
+   */
   writable?: boolean;
   /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
   cacheBytes?: number;
@@ -124,7 +127,7 @@ export class Image {
    * also when opening fails.
    * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot),
    *   INVALID_ARGUMENT (no source, a snapshot to be written), IO; with `writable` READ_ONLY (no `write`,
-   *   or marked corrupt) and REFUSED (needs a repair first)
+   *   or marked corrupt) and REFUSED (not closed, and beyond repair)
    * @example
    * import { Image } from 'qcow2';
    *
@@ -146,7 +149,7 @@ export class Image {
     try {
       given = givenFiles(options);
       const format = given.format ?? (await probe(storage));
-      const metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
+      let metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
       const snapshot =
         options.snapshot === undefined
           ? undefined
@@ -154,6 +157,8 @@ export class Image {
       if (options.writable) requireWritable(storage, metadata);
       if (options.writable && snapshot)
         throw notWritable(storage, 'internal snapshots do not change');
+      if (options.writable && metadata)
+        metadata = await repairIfDirty(storage, metadata, options.kernel?.backend);
       return new Image(storage, given, options, metadata, snapshot);
     } catch (error) {
       await storage.close();

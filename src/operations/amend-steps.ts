@@ -12,6 +12,7 @@ import {
 import { dataFileNameExtension } from '../format/header-extensions.ts';
 import { encodeSnapshotTable, validateSnapshotL1 } from '../format/snapshot-table.ts';
 import { ClusterTree, readL1 } from '../image/cluster-tree.ts';
+import { completeSnapshot } from '../image/complete-snapshot.ts';
 import type { Image } from '../image/image.ts';
 import { readSnapshots } from '../image/metadata.ts';
 import type { Step } from '../image/preallocation.ts';
@@ -20,7 +21,6 @@ import { RefcountRebuild } from '../image/refcount-width.ts';
 import { requireUnsharedTables } from '../image/shared-tables.ts';
 import type { WritableQcow2 } from '../image/writable-qcow2.ts';
 import { ZeroExpander } from '../image/zero-expander.ts';
-import { completeSnapshot } from './snapshot.ts';
 
 // The steps of `amend`. Each leaves a sound image that says what the one before left, or more.
 

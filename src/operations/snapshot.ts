@@ -5,12 +5,11 @@ import { l1Needed } from '../format/geometry.ts';
 import { MAX_L1_ENTRIES, SECTOR_SIZE } from '../format/limits.ts';
 import {
   encodeSnapshotTable,
-  ICOUNT_OFF,
   type Snapshot,
   validateSnapshotL1,
-  vmStateSize,
 } from '../format/snapshot-table.ts';
 import { ClusterTree, l2OffsetAt, readL1 } from '../image/cluster-tree.ts';
+import { completeSnapshot } from '../image/complete-snapshot.ts';
 import { L1_TABLE } from '../image/dirty-pages.ts';
 import { pickSnapshot, type SnapshotQuery } from '../image/identify.ts';
 import type { Image } from '../image/image.ts';
@@ -246,18 +245,6 @@ function nextId(known: readonly Snapshot[]): string {
     if (value > highest) highest = value;
   }
   return String(highest + 1n);
-}
-
-/** An entry with all the fields that are known today: version 3 demands the disk size of every one. */
-export function completeSnapshot(snapshot: Snapshot, { virtualSize }: Metadata): Snapshot {
-  if (snapshot.icount !== undefined) return snapshot;
-  return {
-    ...snapshot,
-    vmStateSize64: vmStateSize(snapshot),
-    diskSize: snapshot.diskSize ?? virtualSize,
-    icount: ICOUNT_OFF,
-    unknownExtra: new Uint8Array(0),
-  };
 }
 
 /** Checks that an image can go back to a snapshot; the size of the disk then, in bytes. */

@@ -3,6 +3,7 @@ import type { MaybePromise } from '../storage/storage.ts';
 import { coverage } from './check-coverage.ts';
 import type { CheckedFile } from './check-file.ts';
 import { type StoredCounts, UNUSABLE } from './check-stored.ts';
+import type { TableRepair } from './repair-tables.ts';
 
 const TWO_32 = 2 ** 32;
 
@@ -32,16 +33,22 @@ export class L1Tables {
   readonly #total = new Map<number, number>();
   readonly #active = new Map<number, number>();
   readonly #index = new Map<number, number>();
+  readonly #repair: TableRepair | undefined;
+  /** Where the entry looked at lies in kernel memory. */
+  #word = 0;
 
-  constructor(file: CheckedFile, stored: StoredCounts) {
+  /** @param repair changes flags that are wrong, instead of reporting them */
+  constructor(file: CheckedFile, stored: StoredCounts, repair?: TableRepair) {
     this.#file = file;
     this.#stored = stored;
+    this.#repair = repair;
   }
 
   /** Scans the active L1 table, whose bit 63 counts. */
   async addActive(table: L1TableSpan): Promise<void> {
     const bytes = table.entries * 8;
     this.#file.addRegion('active L1 table', table.offset, table.offset, bytes);
+    this.#repair?.begin('active L1 table', table.offset, bytes, 1);
     await this.#scan(table.offset, table.offset + bytes, 1, (at, high, low, l2Offset) => {
       const index = (at - table.offset) / 8;
       this.#active.set(l2Offset, (this.#active.get(l2Offset) ?? 0) + 1);
@@ -55,7 +62,10 @@ export class L1Tables {
     const { clusterSize } = this.#file.geometry;
     const inFile = tables.filter(({ offset, entries }) => {
       if (offset >= 2 ** 63 - 2 ** 30) throw unreadable(offset);
-      if (offset + entries * 8 - this.#file.size < clusterSize) return true;
+      if (offset + entries * 8 - this.#file.size < clusterSize) {
+        if (offset >= this.#file.size) this.#file.notePastEnd(offset);
+        return true;
+      }
       this.#file.reportPastEnd('snapshot L1 table', offset, offset, entries * 8, 1);
       return false;
     });
@@ -105,10 +115,12 @@ export class L1Tables {
         const l2Offset = (high & 0xffffff) * TWO_32 + ((low & ~0x1ff) >>> 0);
         this.#total.set(l2Offset, (this.#total.get(l2Offset) ?? 0) + times);
         this.#checkBits(offset + pos, high, low, l2Offset, times);
+        this.#word = pointer + pos;
         const pending = visit?.(offset + pos, high, low, l2Offset);
         if (pending !== undefined) await pending;
         if (view.buffer !== this.#file.kernel.arena.u8.buffer) view = this.#view(pointer, bytes);
       }
+      if (visit !== undefined) await this.#repair?.store(pointer, offset);
     });
   }
 
@@ -124,7 +136,7 @@ export class L1Tables {
       });
     }
     if (l2Offset % geometry.clusterSize !== 0) {
-      findings.add('corruption', 'L1 entry', at, times, () => {
+      findings.addLost('L1 entry', at, times, () => {
         return `ERROR L1 entry at ${hex(at)}: L2 table offset ${hex(l2Offset)} is not cluster aligned`;
       });
     }
@@ -140,10 +152,12 @@ export class L1Tables {
     if (l2Offset === 0) return undefined;
     const judge = (refcount: number): void => {
       if (refcount === UNUSABLE || (refcount === 1) === high >>> 31 > 0) return;
-      this.#file.findings.addCopied('L1 entry', at, 1, () => {
+      const text = (): string => {
         const entry = `l1_index=${index} l1_entry=${wordText(high, low)}`;
-        return `ERROR OFLAG_COPIED L2 cluster: ${entry} refcount=${refcount}`;
-      });
+        return `OFLAG_COPIED L2 cluster: ${entry} refcount=${refcount}`;
+      };
+      if (this.#repair?.setCopied(this.#word, at, refcount === 1, 1, text)) return;
+      this.#file.findings.addCopied('L1 entry', at, 1, () => `ERROR ${text()}`);
     };
     const stored = this.#stored.counter(Math.floor(l2Offset / this.#file.geometry.clusterSize));
     return typeof stored === 'number' ? judge(stored) : stored.then(judge);

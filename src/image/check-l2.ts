@@ -15,6 +15,7 @@ import { PIECE_BYTES } from './check-counts.ts';
 import type { CheckedFile } from './check-file.ts';
 import { type L2TableUses, wordText } from './check-l1.ts';
 import { NO_BLOCK, type StoredCounts, UNUSABLE } from './check-stored.ts';
+import type { TableRepair } from './repair-tables.ts';
 
 const RUN_CAPACITY = 8192;
 const TWO_32 = 2 ** 32;
@@ -30,11 +31,14 @@ export class L2Walker {
   allocated = 0;
   compressed = 0;
   fragmented = 0;
+  /** Zero clusters whose offset is no cluster's: it can be left out. */
+  unalignedZeros = 0;
   readonly #file: CheckedFile;
   readonly #stored: StoredCounts;
   readonly #runs: RunReader;
   readonly #ones: number;
   readonly #hasDataFile: boolean;
+  readonly #repair: TableRepair | undefined;
   #view: DataView;
   #uses: L2TableUses = { offset: 0, total: 0, active: 0, l1Index: -1 };
   /** Whether bit 63 of the table's entries is compared. */
@@ -42,9 +46,11 @@ export class L2Walker {
   /** Where the next cluster must lie not to be a fragment; 0: anywhere. */
   #next = 0;
 
-  constructor(file: CheckedFile, stored: StoredCounts) {
+  /** @param repair changes entries that are wrong, where it can, instead of reporting them */
+  constructor(file: CheckedFile, stored: StoredCounts, repair?: TableRepair) {
     this.#file = file;
     this.#stored = stored;
+    this.#repair = repair;
     this.#hasDataFile = file.metadata.hasDataFile;
     this.#runs = new RunReader(file.kernel.arena, RUN_CAPACITY);
     const { access, kernel } = file;
@@ -58,6 +64,7 @@ export class L2Walker {
     const { clusterSize, l2EntrySize, l2Coverage } = this.#file.geometry;
     const { offset, total, active, l1Index } = uses;
     this.#file.addRegion('L2 table', offset, offset, clusterSize, total);
+    this.#repair?.begin('L2 table', offset, clusterSize, total);
     this.#uses = uses;
     this.#next = 0;
     if (this.#hasDataFile && active > 1) this.#refuseShared();
@@ -94,6 +101,7 @@ export class L2Walker {
       );
       done += await this.#handleRuns(table, at + done * l2EntrySize, base);
     }
+    await this.#repair?.store(pointer, at);
   }
 
   #flags(): number {
@@ -174,17 +182,20 @@ export class L2Walker {
     }
     const host = (high & 0xffffff) * TWO_32 + ((low & ~0x1ff) >>> 0);
     if (host === 0 && (isZero || !this.#hasDataFile || high >>> 31 === 0)) {
-      if (allocBits !== 0) this.#corrupt(at, () => 'allocates subclusters without a host cluster');
+      if (allocBits !== 0) this.#lost(at, () => 'allocates subclusters without a host cluster');
       return NO_CLUSTER;
     }
+    const isAligned = host % geometry.clusterSize === 0;
+    const hasData = geometry.extendedL2 ? allocBits !== 0 : !isZero || header.version === 2;
+    if (!isAligned && !hasData && this.#leaveOutOffset(word, at, host)) return NO_CLUSTER;
     if ((allocBits & zeroBits) !== 0) {
       this.#corrupt(at, () => 'marks a subcluster both allocated and zero');
     }
-    if (host % geometry.clusterSize !== 0) this.#corruptOffset(at, host);
+    if (!isAligned) this.#corruptOffset(at, host, hasData);
     else if (this.#hasDataFile && this.#uses.active > 0 && host !== guest) {
       this.#refuse(at, 1, `data-file offset ${hex(host)} differs from guest offset ${hex(guest)}`);
     }
-    if (host % geometry.clusterSize === 0) this.#addClusters(host, 1, at);
+    if (isAligned) this.#addClusters(host, 1, at);
     else this.#addUnaligned(host, at);
     return host;
   }
@@ -202,11 +213,11 @@ export class L2Walker {
     const { total, active } = this.#uses;
     if (high >>> 31 !== 0) this.#corrupt(at, () => 'has the copied flag on a compressed cluster');
     if (this.#hasDataFile) {
-      this.#corrupt(at, () => 'is compressed in an image with an external data file');
+      this.#lost(at, () => 'is compressed in an image with an external data file');
       return;
     }
     if (hasBitmap) {
-      this.#corrupt(at, () => 'has a subcluster bitmap on a compressed cluster');
+      this.#lost(at, () => 'has a subcluster bitmap on a compressed cluster');
       return;
     }
     const [offset, bytes] = this.#descriptor(high, low);
@@ -238,6 +249,30 @@ export class L2Walker {
     entry: number,
   ): MaybePromise<void> {
     if (!this.#verifies) return undefined;
+    if (copied && !this.#hasDataFile && this.#isRight(host, count)) return undefined;
+    return this.#verifySlowly(host, count, copied, word, at, entry);
+  }
+
+  /** Whether all counters of a run are known to be 1; the usual case, and without an allocation. */
+  #isRight(host: number, count: number): boolean {
+    const { perPiece, pieceShift } = this.#file.access;
+    const cluster = host / this.#file.geometry.clusterSize;
+    if (cluster >= this.#file.clusters) return false;
+    const piece = cluster >>> pieceShift;
+    const index = cluster & (perPiece - 1);
+    if (index + count > perPiece) return false;
+    const found = this.#stored.piece(piece);
+    return typeof found === 'number' && found > NO_BLOCK && this.#areOnes(found, index, count);
+  }
+
+  #verifySlowly(
+    host: number,
+    count: number,
+    copied: boolean,
+    word: number,
+    at: number,
+    entry: number,
+  ): MaybePromise<void> {
     const { clusterSize, l2EntrySize } = this.#file.geometry;
     if (this.#hasDataFile) {
       for (let k = 0; k < count && !copied; k++) this.#wrongCopied(word, at, entry, k, 1);
@@ -252,7 +287,7 @@ export class L2Walker {
         const next = word + done * l2EntrySize;
         const from = host + done * clusterSize;
         return found.then(() =>
-          this.#verifyCopied(from, count - done, copied, next, at, entry + done),
+          this.#verifySlowly(from, count - done, copied, next, at, entry + done),
         );
       }
       const index = first + done - piece * perPiece;
@@ -298,13 +333,23 @@ export class L2Walker {
 
   #wrongCopied(word: number, at: number, entry: number, k: number, refcount: number): void {
     const { l2EntrySize } = this.#file.geometry;
+    const { active } = this.#uses;
     const position = at + (entry + k) * l2EntrySize;
-    this.#file.findings.addCopied('L2 entry', position, this.#uses.active, () => {
-      const text = this.#memory()
-        .getBigUint64(word + k * l2EntrySize)
-        .toString(16);
-      return `ERROR OFLAG_COPIED data cluster: l2_entry=${text} refcount=${refcount}`;
-    });
+    const pointer = word + k * l2EntrySize;
+    const text = (): string => {
+      const value = this.#memory().getBigUint64(pointer).toString(16);
+      return `OFLAG_COPIED data cluster: l2_entry=${value} refcount=${refcount}`;
+    };
+    if (this.#repair?.setCopied(pointer, position, refcount === 1, active, text)) return;
+    this.#file.findings.addCopied('L2 entry', position, active, () => `ERROR ${text()}`);
+  }
+
+  /** Makes an entry a plain zero cluster that has an offset which is no cluster's; false: not now. */
+  #leaveOutOffset(word: number, at: number, host: number): boolean {
+    this.unalignedZeros++;
+    const { extendedL2 } = this.#file.geometry;
+    const text = (): string => `L2 entry at ${hex(at)}: host offset ${hex(host)} of a zero cluster`;
+    return this.#repair?.setWord(word, at, extendedL2 ? 0 : 1, text) ?? false;
   }
 
   #isCopied(word: number): boolean {
@@ -317,8 +362,16 @@ export class L2Walker {
     });
   }
 
-  #corruptOffset(at: number, host: number): void {
-    this.#corrupt(at, () => `names host offset ${hex(host)}, which is not cluster aligned`);
+  /** Like `#corrupt`, for an entry that cannot be followed. */
+  #lost(at: number, text: () => string): void {
+    this.#file.findings.lost++;
+    this.#corrupt(at, text);
+  }
+
+  #corruptOffset(at: number, host: number, hasData: boolean): void {
+    const text = (): string => `names host offset ${hex(host)}, which is not cluster aligned`;
+    if (hasData) this.#lost(at, text);
+    else this.#corrupt(at, text);
   }
 
   #refuse(at: number, count: number, text: string): void {

@@ -10,6 +10,8 @@ export class CounterAccess {
   readonly order: number;
   /** Counters of one piece. */
   readonly perPiece: number;
+  /** log2 of that. */
+  readonly pieceShift: number;
   readonly kernel: Kernel;
   readonly #scratch: number;
 
@@ -18,6 +20,7 @@ export class CounterAccess {
     this.kernel = kernel;
     this.order = order;
     this.perPiece = (PIECE_BYTES * 8) / 2 ** order;
+    this.pieceShift = Math.log2(this.perPiece);
     this.#scratch = kernel.arena.allocate(this.perPiece * 8).ptr;
   }
 
@@ -53,7 +56,8 @@ export class ReferenceCounts {
   readonly access: CounterAccess;
   /** Highest cluster referenced; -1: none. */
   highest = -1;
-  readonly #maximum: number;
+  /** Most a counter holds. */
+  readonly maximum: number;
   readonly #pieces = new Map<number, number>();
   readonly #overflow: (cluster: number, times: number) => void;
   #slab = 0;
@@ -64,18 +68,19 @@ export class ReferenceCounts {
   /** @param overflow told of references that a counter of this width cannot hold */
   constructor(access: CounterAccess, overflow: (cluster: number, times: number) => void) {
     this.access = access;
-    this.#maximum = 2 ** (2 ** access.order) - 1;
+    this.maximum = 2 ** (2 ** access.order) - 1;
     this.#overflow = overflow;
   }
 
   /** Adds `times` references to each of `count` clusters. */
   add(first: number, count: number, times: number): void {
     if (times === 0 || count === 0) return;
-    const { perPiece, kernel, order } = this.access;
+    const { perPiece, pieceShift, kernel, order } = this.access;
     this.highest = Math.max(this.highest, first + count - 1);
     for (let cluster = first; cluster < first + count; ) {
-      const piece = Math.floor(cluster / perPiece);
-      const index = cluster - piece * perPiece;
+      // Clusters that are counted have numbers below 2^31: whole numbers cost no allocation.
+      const piece = cluster >>> pieceShift;
+      const index = cluster & (perPiece - 1);
       const n = Math.min(first + count - cluster, perPiece - index);
       const pointer = this.#touch(piece);
       if (kernel.exports.refcount_add(pointer, order, index, n, times) >= 0) {
@@ -106,8 +111,8 @@ export class ReferenceCounts {
   #addSaturating(pointer: number, cluster: number, index: number, n: number, times: number): void {
     for (let i = 0; i < n; i++) {
       const sum = this.access.get(pointer, index + i) + times;
-      this.access.set(pointer, index + i, Math.min(sum, this.#maximum));
-      if (sum > this.#maximum) this.#overflow(cluster + i, sum - this.#maximum);
+      this.access.set(pointer, index + i, Math.min(sum, this.maximum));
+      if (sum > this.maximum) this.#overflow(cluster + i, sum - this.maximum);
     }
   }
 

@@ -1,6 +1,19 @@
+import type { MaybePromise } from '../storage/storage.ts';
 import { PIECE_BYTES } from './check-counts.ts';
 import type { CheckedFile } from './check-file.ts';
 import { StoredCounts, UNUSABLE } from './check-stored.ts';
+
+/** Makes stored counters agree with the references, where it may. */
+export interface CounterRepair {
+  /** Whether counters above the references are lowered. */
+  readonly lowers: boolean;
+  /** Whether counters below the references are raised. */
+  readonly raises: boolean;
+  /** A counter changes in memory. */
+  changed(cluster: number, stored: number, references: number): void;
+  /** Writes part of a refcount block. */
+  write(offset: number, bytes: Uint8Array): MaybePromise<void>;
+}
 
 /**
  * Compares stored counters with the references counted, cluster by cluster but in the packed form:
@@ -9,16 +22,29 @@ import { StoredCounts, UNUSABLE } from './check-stored.ts';
 export class Comparison {
   /** Highest cluster that is referenced or has a stored counter; 0 if there is none. */
   highest = 0;
+  /** Counters below the references. */
+  lows = 0;
+  /** Whether clusters in use have a counter of 0. */
+  hasUncounted = false;
+  /** Whether counters are missing: there is no block for them, or none that can be used. */
+  lacksBlocks = false;
+  /** Leaked clusters that something refers to: their copied flags will change. */
+  sharedLeaks = 0;
   readonly #file: CheckedFile;
   readonly #stored: StoredCounts;
   readonly #perBlock: number;
   readonly #zeros: number;
   /** Leaks of blocks whose range nothing refers to: a block that counts many ranges is read once. */
+  #hasChanged = false;
   readonly #unreferenced = new Map<number, { leaks: number; highest: number }>();
 
-  constructor(file: CheckedFile, stored: StoredCounts) {
+  readonly #repair: CounterRepair | undefined;
+
+  /** @param repair changes counters, instead of reporting them; each has a block of its own */
+  constructor(file: CheckedFile, stored: StoredCounts, repair?: CounterRepair) {
     this.#file = file;
     this.#stored = stored;
+    this.#repair = repair;
     this.#perBlock = file.geometry.refcountBlockEntries;
     const region = file.kernel.arena.allocate(PIECE_BYTES);
     region.bytes.fill(0);
@@ -54,6 +80,7 @@ export class Comparison {
   #reportUnusable(block: number): void {
     const { findings, geometry } = this.#file;
     const count = this.#clustersOf(block);
+    this.lacksBlocks = true;
     for (let i = 0; i < count; i++) {
       if (findings.isFull) {
         findings.addUnlisted('error', count - i);
@@ -91,12 +118,23 @@ export class Comparison {
       const found = this.#stored.page(at);
       const pointer = typeof found === 'number' ? found : await found;
       const isZero = kernel.isZero(pointer, bytes);
+      let from = bytes;
+      let to = 0;
       for (let pos = 0; pos < bytes; pos += PIECE_BYTES) {
         const first = (at - offset + pos) / PIECE_BYTES;
         const piece = (block * this.#perBlock) / access.perPiece + first;
         if (isZero && references.pointer(piece) === 0) continue;
+        this.#hasChanged = false;
         const last = this.#comparePiece(piece, pointer + pos);
+        if (this.#hasChanged) {
+          from = Math.min(from, pos);
+          to = pos + PIECE_BYTES;
+        }
         if (last >= 0) highest = last - block * this.#perBlock;
+      }
+      if (to > from) {
+        const changed = kernel.arena.u8.slice(pointer + from, pointer + to);
+        await this.#repair!.write(at + from, changed);
       }
       at += bytes;
     }
@@ -113,7 +151,7 @@ export class Comparison {
     for (let i = 0; i < count; i++) {
       i = kernel.exports.refcount_compare(stored, found, access.order, i, count - i);
       if (i < 0) break;
-      this.#report(start + i, access.get(stored, i), access.get(found, i));
+      this.#judge(start + i, stored, i, access.get(found, i));
     }
     for (let i = count - 1; i >= 0; i--) {
       if (access.get(stored, i) === 0 && access.get(found, i) === 0) continue;
@@ -125,6 +163,26 @@ export class Comparison {
 
   #use(cluster: number): void {
     this.highest = Math.max(this.highest, cluster);
+  }
+
+  /** Changes or reports a counter that is not what it should be. */
+  #judge(cluster: number, pointer: number, index: number, references: number): void {
+    const { access } = this.#file;
+    const stored = access.get(pointer, index);
+    const repair = this.#repair;
+    const isLeak = stored > references;
+    if (!isLeak) this.lows++;
+    if (!isLeak && stored === 0) this.hasUncounted = true;
+    if (isLeak && references > 0) this.sharedLeaks++;
+    if (pointer === this.#zeros) this.lacksBlocks = true;
+    if (repair === undefined) {
+      this.#report(cluster, stored, references);
+      return;
+    }
+    if (isLeak ? !repair.lowers : !repair.raises) return;
+    access.set(pointer, index, references);
+    this.#hasChanged = true;
+    repair.changed(cluster, stored, references);
   }
 
   #report(cluster: number, stored: number, references: number): void {

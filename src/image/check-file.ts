@@ -2,13 +2,15 @@ import { hex } from '../errors.ts';
 import type { Geometry } from '../format/geometry.ts';
 import type { Header } from '../format/header.ts';
 import { SECTOR_SIZE } from '../format/limits.ts';
-import type { Metadata } from '../image/metadata.ts';
-import { PAGE_BYTES, TableCache } from '../image/table-cache.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
 import { CounterAccess, ReferenceCounts } from './check-counts.ts';
 import type { Findings } from './check-findings.ts';
-import { throwIfAborted } from './control.ts';
+import type { Metadata } from './metadata.ts';
+import { PAGE_BYTES, TableCache } from './table-cache.ts';
+
+/** Refcount structures can be made anew: nothing is lost with them. */
+const isRefcountStructure = (structure: string): boolean => structure.startsWith('refcount ');
 
 /** The file under check, what was found so far, and the references counted so far. */
 export class CheckedFile {
@@ -23,16 +25,22 @@ export class CheckedFile {
   /** Length of the file in bytes, in whole sectors as QEMU sees it, and in clusters. */
   readonly size: number;
   readonly clusters: number;
+  /**
+   * Lowest host offset past the end of the file that something names; infinite: nothing does. A file
+   * that grew that far would answer with zeros where it now answers with an error.
+   */
+  lowestPastEnd = Number.POSITIVE_INFINITY;
   readonly #tables: TableCache;
   readonly #storageNumber: number;
-  readonly #signal: AbortSignal | undefined;
+  readonly #step: () => void;
 
+  /** @param step called between tables; throws to end the check */
   constructor(
     storage: Storage,
     metadata: Metadata,
     kernel: Kernel,
     findings: Findings,
-    signal: AbortSignal | undefined,
+    step: () => void,
   ) {
     this.storage = storage;
     this.metadata = metadata;
@@ -42,13 +50,14 @@ export class CheckedFile {
     this.findings = findings;
     this.size = Math.ceil(storage.size / SECTOR_SIZE) * SECTOR_SIZE;
     this.clusters = Math.ceil(storage.size / this.geometry.clusterSize);
-    this.#signal = signal;
+    this.#step = step;
     this.#tables = new TableCache(kernel.arena);
     this.#storageNumber = this.#tables.register(storage);
     this.access = new CounterAccess(kernel, this.geometry.refcountOrder);
     this.references = new ReferenceCounts(this.access, (cluster, times) => {
       const { clusterSize, refcountBits } = this.geometry;
       const offset = cluster * clusterSize;
+      findings.overflows += times;
       findings.add('corruption', 'cluster', offset, times, () => {
         const text = `more references than a ${refcountBits}-bit counter holds`;
         return `ERROR: overflow cluster offset=${hex(offset)}: ${text}`;
@@ -73,6 +82,7 @@ export class CheckedFile {
       this.reportPastEnd(structure, at, offset, bytes, times);
       return false;
     }
+    if (offset >= this.size && !isRefcountStructure(structure)) this.notePastEnd(offset);
     const first = Math.floor(offset / clusterSize);
     const last = Math.floor((offset + bytes - 1) / clusterSize);
     this.references.add(first, last - first + 1, times);
@@ -80,10 +90,17 @@ export class CheckedFile {
   }
 
   reportPastEnd(structure: string, at: number, offset: number, bytes: number, times: number): void {
+    if (!isRefcountStructure(structure)) this.notePastEnd(Math.max(offset, this.size));
     this.findings.add('corruption', structure, at, times, () => {
       const region = `${bytes} bytes at ${hex(offset)} are past the end of the file`;
       return `ERROR ${structure} at ${hex(at)}: ${region} (${hex(this.size)})`;
     });
+  }
+
+  /** Something lies past the end of the file: it is lost, and if it is a table, all it led to. */
+  notePastEnd(offset: number): void {
+    this.findings.lost++;
+    this.lowestPastEnd = Math.min(this.lowestPastEnd, offset);
   }
 
   /**
@@ -106,6 +123,6 @@ export class CheckedFile {
       }
       at += bytes;
     }
-    throwIfAborted(this.#signal, 'the check');
+    this.#step();
   }
 }

@@ -23,8 +23,19 @@ export class Findings {
   leaks = 0;
   checkErrors = 0;
   refusals = 0;
+  /** Of the corruptions, those of bit 63. */
+  copiedFlags = 0;
+  /**
+   * Entries that cannot be followed, or lead past the end of the file: what they stood for looks like
+   * a leak, or like something with fewer references than it has.
+   */
+  lost = 0;
+  /** References beyond what a counter holds. */
+  overflows = 0;
   readonly #limit: number;
   #recorded = 0;
+  /** Of these, how many are about bit 63. */
+  #copied = 0;
   #stages: Record<FindingStage, CheckFinding[]> = { structure: [], copied: [], refusal: [] };
 
   /** @param limit findings listed at most */
@@ -50,9 +61,17 @@ export class Findings {
     this.#list(stage, kind, structure, offset, count, message);
   }
 
+  /** Adds a corruption through which references are not known. */
+  addLost(structure: string, offset: number, count: number, message: () => string): void {
+    this.lost++;
+    this.add('corruption', structure, offset, count, message);
+  }
+
   /** Adds a corruption found while verifying bit 63; such findings are listed after the others. */
   addCopied(structure: string, offset: number, count: number, message: () => string): void {
     this.#count('corruption', count);
+    this.copiedFlags += count;
+    this.#copied++;
     this.#list('copied', 'corruption', structure, offset, count, message);
   }
 
@@ -62,11 +81,16 @@ export class Findings {
     this.#recorded += count;
   }
 
-  /** The findings listed, and how many there are besides. */
-  finish(): { findings: CheckFinding[]; omitted: number } {
+  /**
+   * The findings listed, and how many there are besides.
+   * @param withCopied whether those about bit 63 are wanted
+   */
+  finish(withCopied = true): { findings: CheckFinding[]; omitted: number } {
     const { structure, copied, refusal } = this.#stages;
-    const findings = [...structure, ...copied, ...refusal].slice(0, this.#limit);
-    return { findings, omitted: this.#recorded - findings.length };
+    const flags = withCopied ? copied : [];
+    const recorded = withCopied ? this.#recorded : this.#recorded - this.#copied;
+    const findings = [...structure, ...flags, ...refusal].slice(0, this.#limit);
+    return { findings, omitted: recorded - findings.length };
   }
 
   #count(kind: FindingClass, count: number): void {

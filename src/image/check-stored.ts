@@ -1,8 +1,8 @@
-import { PAGE_BYTES, TableCache } from '../image/table-cache.ts';
 import type { Region } from '../kernel/arena.ts';
 import type { MaybePromise } from '../storage/storage.ts';
 import { PIECE_BYTES } from './check-counts.ts';
 import type { CheckedFile } from './check-file.ts';
+import { PAGE_BYTES, TableCache } from './table-cache.ts';
 
 const TWO_32 = 2 ** 32;
 /** Host offsets from here on cannot be read by QEMU, whatever the file's length. */
@@ -29,6 +29,10 @@ export class StoredCounts {
   readonly #blocks: TableCache;
   readonly #storageNumber: number;
   readonly #piecesPerBlock: number;
+  /** Whether the table or its blocks cannot be changed where they are. */
+  mustMove = false;
+  /** Corruptions of the table's entries, and of where it lies. */
+  faults = 0;
   readonly #cache: PieceCache;
 
   private constructor(file: CheckedFile, words: DataView) {
@@ -105,6 +109,21 @@ export class StoredCounts {
     return typeof found === 'number' ? value(found) : found.then(value);
   }
 
+  /** Counts the refcount table. */
+  addTable(offset: number, clusters: number): void {
+    const { geometry, references, findings } = this.#file;
+    const { clusterSize } = geometry;
+    const { overflows } = findings;
+    if (!this.#file.addRegion('refcount table', offset, offset, clusters * clusterSize)) {
+      this.mustMove = true;
+      this.faults++;
+      return;
+    }
+    const first = offset / clusterSize;
+    for (let i = 0; i < clusters; i++) if (references.get(first + i) !== 1) this.mustMove = true;
+    if (findings.overflows !== overflows) this.mustMove = true;
+  }
+
   /** Counts the blocks themselves and checks the refcount table's entries (format section 18). */
   addBlocks(): void {
     const { geometry, findings, references, header } = this.#file;
@@ -112,14 +131,20 @@ export class StoredCounts {
       const entry = this.entry(index);
       if (entry === undefined) continue;
       const at = header.refcountTableOffset + index * 8;
-      const report = (text: string): void =>
+      const report = (text: string): void => {
+        this.mustMove = true;
+        this.faults++;
         findings.add('corruption', 'refcount table entry', at, 1, () => `ERROR ${text}`);
+      };
       if (entry.reserved) report(`refcount table entry ${index} has reserved bits set`);
       else if (entry.unaligned) report(`refcount block ${index} is not cluster aligned`);
       else if (entry.offset / geometry.clusterSize >= this.#file.comparedClusters) {
         report(`refcount block ${index} is outside image`);
       } else {
+        const { overflows } = findings;
         this.#file.addRegion('refcount table entry', at, entry.offset, geometry.clusterSize);
+        // A counter of one bit says 1 all the same.
+        if (findings.overflows !== overflows) this.mustMove = true;
         const count = references.get(entry.offset / geometry.clusterSize);
         if (count !== 1) report(`refcount block ${index} refcount=${count}`);
       }

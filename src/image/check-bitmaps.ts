@@ -2,9 +2,9 @@ import { hex, isQcow2Error } from '../errors.ts';
 import type { BitmapDirectoryEntry } from '../format/bitmap-directory.ts';
 import { validateBitmapTableSize } from '../format/bitmap-table.ts';
 import { findExtension } from '../format/header-extensions.ts';
-import { readBitmaps } from '../image/metadata.ts';
 import { coverage } from './check-coverage.ts';
 import type { CheckedFile } from './check-file.ts';
+import { readBitmaps } from './metadata.ts';
 
 const TWO_32 = 2 ** 32;
 
@@ -36,7 +36,7 @@ function checkTableSize(file: CheckedFile, bitmap: BitmapDirectoryEntry): void {
   } catch (error) {
     if (!isQcow2Error(error)) throw error;
     const at = bitmap.bitmapTableOffset;
-    file.findings.add('corruption', 'bitmap table', at, 1, () => `ERROR ${error.message}`);
+    file.findings.addLost('bitmap table', at, 1, () => `ERROR ${error.message}`);
   }
 }
 
@@ -52,7 +52,7 @@ function addTable(file: CheckedFile, start: number, end: number, times: number):
       const reserved = (high & 0xff000000) !== 0 || (low & 0x1fe) !== 0;
       const at = offset + pos;
       if (reserved || host % clusterSize !== 0 || (host !== 0 && (low & 1) !== 0)) {
-        file.findings.add('corruption', 'bitmap table entry', at, times, () => {
+        file.findings.addLost('bitmap table entry', at, times, () => {
           return `ERROR bitmap table entry at ${hex(at)} is invalid: ${hex(view.getBigUint64(pos))}`;
         });
       } else if (host !== 0) {
