@@ -1,4 +1,6 @@
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { prepareJobWorker } from '../batch/start-worker.ts';
 import { isQcow2Error, printable, Qcow2Error } from '../errors.ts';
 import { prepareLockCheck } from '../storage/file-locks.ts';
 import { type Arguments, parseArguments } from './arguments.ts';
@@ -69,6 +71,7 @@ async function runVerb<V extends VerbName>(
     return 0;
   }
   if (checksLocks(verb, args)) prepareLockCheck();
+  if (verb === 'batch' && startsThreads(args as unknown as Arguments<'batch'>)) prepareJobWorker();
   const command = await COMMANDS[verb]();
   return command.run(args, context);
 }
@@ -77,6 +80,12 @@ async function runVerb<V extends VerbName>(
 function checksLocks<V extends VerbName>(verb: V, args: Arguments<V>): boolean {
   if (verb === 'completion' || args.operands.length === 0) return false;
   return !args.has('force-share' as OptionName<V>);
+}
+
+/** Whether there will be a batch for which a thread besides this one is started. */
+function startsThreads(args: Arguments<'batch'>): boolean {
+  if (args.operands.length === 0 || args.has('jobs') || args.has('memory')) return false;
+  return availableParallelism() > 1;
 }
 
 /** Parses, and says in an error where the options are explained. */

@@ -6,13 +6,14 @@ import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
 import { existingTarget } from '../node/existing-target.ts';
+import type { NamedFiles } from '../node/open-image.ts';
 import type { TargetFile } from '../node/target-file.ts';
 import { type DiskRange, Source } from '../operations/chunks.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { FileStorage } from '../storage/file.ts';
-import { threadedExecutor } from './convert-threads.ts';
+import { type TargetPaths, threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
@@ -22,7 +23,10 @@ import type { ThreadOptions } from './worker-pool.ts';
 const FLUSH_BYTES = 128 * 2 ** 20;
 
 /** Converts image files to a new one. */
-export interface ConvertFileOptions extends InputFiles, OperationControl, ThreadOptions {
+export interface ConvertFileOptions
+  extends InputFiles,
+    Pick<OperationControl, 'signal'>,
+    ThreadOptions {
   target: string;
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
@@ -44,8 +48,26 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
    * soon after may leave a new target with holes; one that replaces a file is waited for always.
    */
   durable?: boolean;
+  /**
+   * Called with the whole target before it gets its name. What it throws leaves nothing of it, and what
+   * had the name before.
+   */
+  beforePublish?: ((written: WrittenTarget) => Promise<void>) | undefined;
+  /** Letters and digits in the names of files being written, by which leftovers are told apart. */
+  partialTag?: string | undefined;
+  /**
+   * Guest bytes done, of all, and the bytes the target occupies by now. The conversion waits for what it
+   * returns, and fails with what it throws.
+   */
+  onProgress?: ((done: number, total: number, written: number) => void | Promise<void>) | undefined;
   /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
   kernel?: Kernel;
+}
+
+/** A target as it is found before it has its name. */
+export interface WrittenTarget extends NamedFiles {
+  path: string;
+  format: 'raw' | 'qcow2';
 }
 
 /**
@@ -78,8 +100,9 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
       create.dataFile,
       async (image, data) => {
         const paths = { target: pathOf(image), data: pathOf(data ?? image) };
+        const { onProgress: _, ...rest } = options;
         const settings: ConvertOptions = {
-          ...options,
+          ...rest,
           format: options.targetFormat,
           create,
           copyBacking,
@@ -88,8 +111,9 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
         const target = { storage: image.storage, dataStorage: data?.storage };
         const control = controlOf(options, (data ?? image).storage);
         await convert(images, target, { ...settings, ...control, executor, kernel });
+        await options.beforePublish?.(writtenTarget(options.targetFormat, paths, data));
       },
-      options.durable,
+      options,
     );
   } finally {
     for (const image of images) await image.close();
@@ -114,6 +138,14 @@ async function targetOptions(
   return { create: existing, copyBacking: !same };
 }
 
+function writtenTarget(
+  format: 'raw' | 'qcow2',
+  { target, data }: TargetPaths,
+  dataFile: TargetFile | undefined,
+): WrittenTarget {
+  return { path: target.path, format, ...(dataFile && { dataFile: data.path }) };
+}
+
 function pathOf({ path: name, partialPath }: TargetFile): TargetPath {
   return { name, path: partialPath };
 }
@@ -132,8 +164,9 @@ async function overwriteRaw(
       const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
       throw new Qcow2Error('INVALID_ARGUMENT', text, { file: options.target });
     }
+    const { onProgress: _, ...rest } = options;
     const settings: ConvertOptions = {
-      ...options,
+      ...rest,
       format: 'raw',
       overwrite: !options.targetIsZero,
     };
@@ -143,6 +176,7 @@ async function overwriteRaw(
     const executor = threadedExecutor(inputFiles(options), paths, options);
     const control = controlOf(options, storage);
     await convert(images, storage, { ...settings, ...control, executor, kernel });
+    await options.beforePublish?.({ path: options.target, format: 'raw' });
     if (options.durable !== false) await storage.flush();
   } finally {
     storage.close();
@@ -158,7 +192,9 @@ function controlOf(
   { signal, onProgress, durable }: ConvertFileOptions,
   target: FileStorage,
 ): OperationControl {
-  const report = withEvents(onProgress);
+  const report = withEvents(
+    onProgress && ((done, total) => onProgress(done, total, target.allocatedSize)),
+  );
   let flushed = 0;
   return {
     signal,
