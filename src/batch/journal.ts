@@ -116,15 +116,18 @@ export class Journal {
   #read(): void {
     const bytes = fs.readFileSync(this.#fd);
     const whole = bytes.lastIndexOf(10) + 1;
+    const lines = bytes.toString('utf8', 0, whole).split('\n').slice(0, -1);
+    for (const [i, line] of lines.entries()) this.#take(line, i);
+    const head = JSON.stringify(HEAD);
+    if (lines.length === 0 && !head.startsWith(bytes.toString())) throw this.#isNone(1);
+    const last = this.#runs.at(-1);
+    if (last !== undefined && isRunning(last.process)) {
+      const text = `journal '${this.#file}' is in use by process ${last.process.pid}: wait for it`;
+      throw new Qcow2Error('REFUSED', text, { file: this.#file });
+    }
     // What a killed run did not write to its end: the next line must not be joined to it.
     if (whole < bytes.length) fs.ftruncateSync(this.#fd, whole);
-    const lines = bytes.toString('utf8', 0, whole).split('\n').slice(0, -1);
-    if (lines.length === 0) this.#write(`${JSON.stringify(HEAD)}\n`);
-    for (const [i, line] of lines.entries()) this.#take(line, i);
-    const last = this.#runs.at(-1);
-    if (last === undefined || !isRunning(last.process)) return;
-    const text = `journal '${this.#file}' is in use by process ${last.process.pid}: wait for it`;
-    throw new Qcow2Error('REFUSED', text, { file: this.#file });
+    if (lines.length === 0) this.#write(`${head}\n`);
   }
 
   #take(line: string, index: number): void {
@@ -138,8 +141,12 @@ export class Journal {
       this.#runs.push(value);
       return;
     }
-    const text = `'${this.#file}' is no journal of a batch: line ${index + 1} is not one of its lines; name another file`;
-    throw new Qcow2Error('INVALID_ARGUMENT', text, { file: this.#file });
+    throw this.#isNone(index + 1);
+  }
+
+  #isNone(line: number): Qcow2Error {
+    const text = `'${this.#file}' is no journal of a batch: line ${line} is not one of its lines; name another file`;
+    return new Qcow2Error('INVALID_ARGUMENT', text, { file: this.#file });
   }
 
   #write(text: string): void {
