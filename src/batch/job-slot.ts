@@ -6,7 +6,6 @@ import { startJobWorker } from './start-worker.ts';
 
 /** A job that has begun and not ended. */
 export class OpenJob {
-  began = performance.now();
   readonly meter = new RateMeter();
   /** Those it may have; shared with the threads that do it. */
   readonly threads = new Int32Array(new SharedArrayBuffer(4)).fill(1);

@@ -5,7 +5,7 @@ import { ioError } from '../storage/file.ts';
 import { filesWritten } from './jobs.ts';
 import type { JobFailure, JobReply, JobRequest, JobThreadSettings } from './messages.ts';
 import { isTransient } from './retry.ts';
-import { JobKernels, type JobResult, type PhaseProgress, runJob } from './run-job.ts';
+import { JobKernels, type PhaseProgress, runJob } from './run-job.ts';
 
 /** Milliseconds between two reports of progress. */
 const PROGRESS_INTERVAL = 100;
@@ -56,6 +56,7 @@ export class JobThread {
       }
       return this.#pause();
     };
+    const began = performance.now();
     makeFolder(job.target);
     const { signal } = controller;
     const finished = await runJob(job, {
@@ -67,14 +68,16 @@ export class JobThread {
       onProgress,
       signal,
     });
-    if (durable) await this.#sync(index, filesWritten(job), finished);
-    else this.#reply({ index, finished });
+    const end = (): void =>
+      this.#reply({ index, finished, seconds: (performance.now() - began) / 1000 });
+    if (durable) await this.#sync(index, filesWritten(job), end);
+    else end();
   }
 
   /** The disk works while the next image is converted, but it does not fall far behind. */
-  async #sync(index: number, files: readonly string[], finished: JobResult): Promise<void> {
+  async #sync(index: number, files: readonly string[], end: () => void): Promise<void> {
     const synced = Promise.all(files.map(syncTarget))
-      .then(() => this.#reply({ index, finished }))
+      .then(end)
       .catch((error: unknown) => this.#reply({ index, failed: failureOf(error) }))
       .finally(() => {
         this.#syncing.delete(synced);

@@ -216,7 +216,6 @@ class LocalRunner implements SlotListener {
     const open = slot.open.get(index)!;
     const threads = this.#schedule.threadsOf(index);
     Atomics.store(open.threads, 0, threads);
-    open.began = performance.now();
     slot.current = index;
     const attempt = ++this.#attempts[index]!;
     const files = this.#files(index);
@@ -262,7 +261,7 @@ class LocalRunner implements SlotListener {
     if (slot.current === index) this.#leave(slot);
     if (!('written' in message)) slot.open.delete(index);
     if ('failed' in message) this.#fail(index, message.failed);
-    if ('finished' in message) void this.#finish(index, message.finished, secondsSince(open.began));
+    if ('finished' in message) void this.#finish(index, message.finished, message.seconds);
     this.#startJobs();
   }
 
@@ -277,16 +276,17 @@ class LocalRunner implements SlotListener {
     this.#started(slot, ahead);
   }
 
-  /** A thread that ended by itself takes its jobs with it, and a new one takes its place. */
+  /** A thread that ended by itself takes its job with it, and a new one takes its place. */
   lost(slot: JobSlot, cause: Error | undefined): void {
     this.#slots.delete(slot);
     if (slot.current !== undefined) this.#schedule.end(slot.current);
     const why = cause ? `: ${cause.message}` : '';
     const message = `the converting thread died${why}`;
+    // What was sent ahead was not begun; what waited for the disk may not be there after a power cut.
     for (const index of slot.open.keys())
-      if (index !== slot.ahead)
+      if (index === slot.current)
         this.#fail(index, { code: 'INTERNAL', message, isTransient: false });
-    if (slot.ahead !== undefined) this.#waitAgain(slot.ahead);
+      else this.#waitAgain(index);
     if (this.#unfinished > 0) this.#startJobs();
   }
 
@@ -298,8 +298,8 @@ class LocalRunner implements SlotListener {
     } catch (error) {
       this.#giveUp(error);
     }
-    const attempts = this.#attempts[index]!;
-    this.#record(index, { event: 'job-finished', seconds, ...figures, phases, attempts });
+    const ended = { seconds: Math.round(1000 * seconds) / 1000, ...figures, phases };
+    this.#record(index, { event: 'job-finished', ...ended, attempts: this.#attempts[index]! });
   }
 
   #fail(index: number, { isTransient, code, message }: JobFailure): void {

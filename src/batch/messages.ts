@@ -32,6 +32,7 @@ export interface JobFailure extends Pick<JobFailed, 'code' | 'message'> {
 export type JobReply = { index: number } & (
   | { progress: PhaseProgress }
   | { written: true }
-  | { finished: JobResult }
+  /** With the seconds it took, on the clock of the thread that did it. */
+  | { finished: JobResult; seconds: number }
   | { failed: JobFailure }
 );

@@ -103,7 +103,7 @@ function timeline(report: BatchReport): string {
   for (let at = 0; at <= end; at += step) {
     const x = (LEFT + at * scale).toFixed(1);
     lines.push(`<line x1="${x}" y1="0" x2="${x}" y2="${height}"/>`);
-    lines.push(`<text x="${x}" y="${height + 15}">${secondsText(at)}</text>`);
+    lines.push(`<text x="${x}" y="${height + 15}">${axisText(at)}</text>`);
   }
   const names = Array.from({ length: rows }, (_, row) => {
     return `<text class="row" x="0" y="${row * ROW + 15}">thread ${row + 1}</text>`;
@@ -117,7 +117,7 @@ function timeline(report: BatchReport): string {
 function bar(job: ReportJob, scale: number): string {
   const x = LEFT + job.began! * scale;
   const y = job.thread! * ROW + 2;
-  const width = Math.max(1, job.seconds! * scale - 0.5);
+  const width = Math.max(2, job.seconds! * scale - 0.5);
   const room = Math.floor((width - 8) / CHARACTER);
   const name = nameOf(job);
   const short = name.length > room ? `…${name.slice(name.length - room + 1)}` : name;
@@ -190,11 +190,15 @@ function sizeText(bytes: number): string {
 }
 
 function secondsText(seconds: number): string {
-  if (seconds < 60) return `${Number(seconds.toFixed(seconds < 10 ? 2 : 1))} s`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
   const minutes = Math.floor(seconds / 60);
   const rest = String(Math.round(seconds % 60)).padStart(2, '0');
   if (minutes < 60) return `${minutes}:${rest} min`;
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, '0')} h`;
+}
+
+function axisText(seconds: number): string {
+  return seconds < 60 ? `${Number(seconds.toFixed(3))} s` : secondsText(seconds);
 }
 
 function changeText(before: number, after: number): string {

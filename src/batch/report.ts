@@ -112,8 +112,9 @@ export class BatchRecorder {
   #end(end: JobEnd, at: number): void {
     const { event, job, inputs, target, ...rest } = end;
     const attempt = this.#attempts.get(job);
-    const began = attempt?.began ?? null;
-    const seconds = began === null ? null : Math.round(1000 * (at - began)) / 1000;
+    // What a thread did by itself may be told of a little late.
+    const seconds = event === 'job-finished' ? end.seconds : attempt && at - attempt.began;
+    const began = seconds === undefined ? null : Math.max(0, rounded(at - seconds));
     this.#jobs[job] = {
       job,
       inputs,
@@ -125,10 +126,17 @@ export class BatchRecorder {
       attempts: 0,
       rate: null,
       ...rest,
-      seconds,
-      ...(event === 'job-finished' && { rate: Math.round(end.bytesVirtual / (seconds || 0.001)) }),
+      seconds: seconds === undefined ? null : rounded(seconds),
+      ...(event === 'job-finished' && {
+        rate: Math.round(end.bytesVirtual / Math.max(end.seconds, 0.001)),
+      }),
     };
   }
+}
+
+/** Milliseconds are enough. */
+function rounded(seconds: number): number {
+  return Math.round(1000 * seconds) / 1000;
 }
 
 function resultOf(end: JobEnd): ReportJob['result'] {

@@ -20,7 +20,7 @@ let out: string;
 beforeAll(() => {
   dir = makeTempDir('resume');
   for (let i = 0; i < IMAGES; i++)
-    writeFileSync(join(dir, `${i}.img`), makeContent('text', 3 << 20, i + 1));
+    writeFileSync(join(dir, `${i}.img`), makeContent('text', 2 << 20, i + 1));
 });
 afterAll(() => removeTempDir(dir));
 beforeEach(() => {

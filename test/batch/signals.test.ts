@@ -28,7 +28,8 @@ beforeEach(() => {
   mkdirSync(out);
 });
 
-const SLOW = ['-c', '-O', 'qcow2', '-o', 'compression_level=best'];
+const COMPRESS = ['-c', '-O', 'qcow2'];
+const SLOW = [...COMPRESS, '-o', 'compression_level=best'];
 
 function batch(...args: string[]): ChildProcess {
   return startNode([MAIN, 'batch', '-d', out, ...args], dir);
@@ -93,14 +94,14 @@ it('SIGUSR1 prints a line of progress', async () => {
 });
 
 it('events tell phase, bytes, rate and time left, at most ten a second', async () => {
-  const child = batch('--log=json', '--verify', '--checksum=sha256', ...SLOW, 'large.img');
+  const child = batch('--log=json', '--verify', '--checksum=sha256', ...COMPRESS, 'large.img');
   const { status, stdout } = await ended(child);
   expect(status).toBe(0);
   const events = eventsOf(stdout);
   const progress = events.filter((event): event is JobProgress => event.event === 'job-progress');
   const end = events.at(-1) as { seconds: number };
   expect(progress.length).toBeLessThanOrEqual(end.seconds * 10 + 1);
-  expect(progress.length).toBeGreaterThan(5);
+  expect(progress.length).toBeGreaterThan(3);
   expect([...new Set(progress.map(({ phase }) => phase))]).toEqual(
     expect.arrayContaining(['convert', 'verify', 'checksum']),
   );
@@ -120,7 +121,7 @@ it('events tell phase, bytes, rate and time left, at most ten a second', async (
 it('small images do not wait for a large one, which gets all threads in the end', async () => {
   const small = Array.from({ length: 12 }, (_, i) => `small${i}.img`);
   const { status, stdout } = await ended(
-    batch('--log=json', '-j', '2', ...SLOW, 'large.img', ...small),
+    batch('--log=json', '-j', '2', ...COMPRESS, 'large.img', ...small),
   );
   expect(status).toBe(0);
   const events = eventsOf(stdout).filter(({ event }) => event !== 'job-progress');
