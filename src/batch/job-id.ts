@@ -9,8 +9,8 @@ import type { BatchJob } from './jobs.ts';
  * @example
  * import { jobId } from 'qcow2';
  *
- * const job = { inputs: [{ path: 'disk.qcow2' }], target: 'disk.raw', targetFormat: 'raw' } as const;
- * console.log(jobId(job) === jobId({ ...job, inputs: [{ path: 'disk.qcow2' }] })); // true
+ * const inputs = [{ path: 'disk.qcow2' }];
+ * console.log(jobId({ inputs, target: 'disk.raw', targetFormat: 'raw' })); // 32 hexadecimal digits
  */
 export function jobId(job: BatchJob, sources: readonly FileIdentity[] = inputsOf(job)): string {
   const text = JSON.stringify([sorted(job), sources.map(({ size, version }) => [size, version])]);

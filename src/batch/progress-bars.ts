@@ -21,6 +21,8 @@ const RATE_COLUMNS = 12;
 const PERCENT_COLUMNS = 5;
 /** Narrower terminals get short texts. */
 const NARROW = 42;
+/** Those narrower still have room for the number of images only. */
+const TINY = 20;
 /** The remaining time is not guessed before this many milliseconds. */
 const ESTIMATE_AFTER = 2000;
 
@@ -56,7 +58,7 @@ function batchLine(progress: BatchProgress, options: BarOptions): string {
   const made = fraction - before;
   const left =
     elapsed >= ESTIMATE_AFTER && made > 0 ? (elapsed * (1 - fraction)) / made : Number.NaN;
-  const failures = failed > 0 ? `, ${failed} failed` : '';
+  const failures = failed > 0 && options.columns >= TINY ? `, ${failed} failed` : '';
   const narrow = options.columns < NARROW;
   const label = narrow ? `${count}/${total}${failures}` : `${count} of ${total} images${failures}`;
   return line(label, fraction, Number.isNaN(left) ? '' : `${clock(left)} left`, options);

@@ -29,10 +29,12 @@ const MAX_DELAY_MILLISECONDS = 30_000;
  * @example
  * import { isTransient, runJob } from 'qcow2';
  *
- * const job = { inputs: [{ path: 'disk.qcow2' }], target: 'disk.raw', targetFormat: 'raw' } as const;
- * await runJob(job).catch((error) => {
+ * try {
+ *   const inputs = [{ path: 'disk.qcow2' }];
+ *   await runJob({ inputs, target: 'disk.raw', targetFormat: 'raw' });
+ * } catch (error) {
  *   if (!isTransient(error)) throw error; // otherwise: later, perhaps
- * });
+ * }
  */
 export function isTransient(error: unknown): boolean {
   if (!isQcow2Error(error) || error.code !== 'IO') return false;

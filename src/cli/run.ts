@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { prepareJobWorker } from '../batch/start-worker.ts';
 import { isQcow2Error, printable, Qcow2Error } from '../errors.ts';
 import { prepareLockCheck } from '../storage/file-locks.ts';
 import { type Arguments, parseArguments } from './arguments.ts';
@@ -71,7 +70,8 @@ async function runVerb<V extends VerbName>(
     return 0;
   }
   if (checksLocks(verb, args)) prepareLockCheck();
-  if (verb === 'batch' && startsThreads(args as unknown as Arguments<'batch'>)) prepareJobWorker();
+  if (verb === 'batch' && startsThreads(args as unknown as Arguments<'batch'>))
+    (await import('../batch/start-worker.ts')).prepareJobWorker();
   const command = await COMMANDS[verb]();
   return command.run(args, context);
 }

@@ -54,7 +54,7 @@ describe('the schema of job files', () => {
     fc.assert(
       fc.property(DEFAULTS, fc.array(JOB, { maxLength: 2 }), (defaults, jobs) => {
         const file = { ...(defaults && { defaults }), jobs };
-        agree(isFile(file), refusal(JSON.stringify(file), 'jobs.json'));
+        agree(isFile(file) === true, refusal(JSON.stringify(file), 'jobs.json'));
       }),
       { numRuns: 2000 },
     );
@@ -71,7 +71,7 @@ describe('the schema of job files', () => {
         const whole = '{"input":"a","target":"b","format":"raw"}\n';
         const isDefaults = 'defaults' in value;
         agree(
-          isLine(value),
+          isLine(value) === true,
           refusal(`${isDefaults ? whole : ''}${JSON.stringify(value)}`, 'j.jsonl'),
         );
       }),

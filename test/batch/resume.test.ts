@@ -2,7 +2,7 @@ import { appendFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } f
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { BatchEvent } from '../../src/batch/events.ts';
+import type { BatchEvent, JobFinished, JobSkipped } from '../../src/batch/events.ts';
 import type { BatchJob } from '../../src/batch/jobs.ts';
 import { type BatchOptions, runBatch } from '../../src/batch/local-runner.ts';
 import { makeContent } from '../support/data.ts';
@@ -155,12 +155,13 @@ describe('a job of a journal', () => {
 
   it('tells again what its digest was', async () => {
     const one = job('1.img', { checksum: 'sha256-sparse' });
-    const results: BatchEvent[] = [];
-    const onEvent = (event: BatchEvent) =>
-      void (/finished|skipped/.test(event.event) && 'job' in event && results.push(event));
+    const results: (JobFinished | JobSkipped)[] = [];
+    const onEvent = (event: BatchEvent): void => {
+      if (event.event === 'job-finished' || event.event === 'job-skipped') results.push(event);
+    };
     await run([one], { onEvent });
     await run([one], { onEvent });
-    const [made, skipped] = results as [Record<string, unknown>, Record<string, unknown>];
+    const [made, skipped] = results as [JobFinished, JobSkipped];
     expect([made.event, skipped.event]).toEqual(['job-finished', 'job-skipped']);
     expect(skipped.checksum).toEqual(made.checksum);
     expect(skipped.bytesWritten).toBe(made.bytesWritten);
