@@ -1,21 +1,35 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
+import type { ChecksumAlgorithm } from '../node/checksum.ts';
 import type { ConvertFileOptions } from '../workers/convert-file.ts';
 
-/** One image of a batch: what `convertFile` takes, as far as it is plain data. */
-export type BatchJob = Pick<
-  ConvertFileOptions,
-  | 'inputs'
-  | 'snapshot'
-  | 'allowExternal'
-  | 'share'
-  | 'target'
-  | 'targetFormat'
-  | 'create'
-  | 'compress'
-  | 'compressionLevel'
->;
+/** One image of a batch: what `convertFile` takes, as far as it is plain data, and what is checked. */
+export interface BatchJob
+  extends Pick<
+    ConvertFileOptions,
+    | 'inputs'
+    | 'snapshot'
+    | 'allowExternal'
+    | 'share'
+    | 'target'
+    | 'targetFormat'
+    | 'create'
+    | 'compress'
+    | 'compressionLevel'
+  > {
+  /** Check the metadata of each qcow2 input first; a corrupt one fails the job. */
+  checkSource?: boolean;
+  /**
+   * Read the target again before it gets its name: compare it with the source and, if it is qcow2, check
+   * its metadata.
+   */
+  verify?: boolean;
+  /** Tell the digest of the target's disk; see `checksum`. */
+  checksum?: ChecksumAlgorithm;
+  /** The digest it must have, in hexadecimal. */
+  digest?: string;
+}
 
 /** What all images of a command line have in common. */
 export interface CommonJobOptions extends Omit<BatchJob, 'inputs' | 'snapshot' | 'target'> {
@@ -79,7 +93,8 @@ function filesGiven({ path: file, dataFile, backingFile }: BatchJob['inputs'][nu
   return dataFile === undefined ? [file, ...below] : [file, dataFile, ...below];
 }
 
-function besideTarget(target: string, file: string): string {
+/** Where a file is that a target names. */
+export function besideTarget(target: string, file: string): string {
   return path.resolve(path.dirname(target), file);
 }
 

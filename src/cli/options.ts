@@ -546,8 +546,8 @@ export const VERBS = {
     ],
   },
   batch: {
-    summary: 'Convert many images, given as files or as a job file.',
-    operands: 'FILE... | JOBS.json',
+    summary: 'Convert many images, given as files, patterns or a job file.',
+    operands: 'FILE... | JOBS.json | JOBS.ndjson',
     minOperands: 1,
     maxOperands: Number.POSITIVE_INFINITY,
     options: [
@@ -558,6 +558,53 @@ export const VERBS = {
       COMPRESS,
       TARGET_CACHE,
       { name: 'jobs', short: 'j', argument: 'N', help: 'number of images converted at a time' },
+      {
+        name: 'memory',
+        long: 'memory',
+        argument: 'SIZE',
+        help: 'most memory of the process: fewer threads are used if need be',
+      },
+      {
+        name: 'image-memory',
+        long: 'image-memory',
+        argument: 'SIZE',
+        help: 'most memory for one image',
+      },
+      { name: 'check', long: 'check', help: 'check the metadata of qcow2 inputs first' },
+      {
+        name: 'verify',
+        long: 'verify',
+        help: 'read each target again, compare it with its source and check its metadata',
+      },
+      {
+        name: 'checksum',
+        long: 'checksum',
+        argument: 'ALGORITHM',
+        help: "tell the digest of each target's disk: sha256, or sha256-sparse (zeros cost nothing)",
+      },
+      {
+        name: 'retries',
+        long: 'retries',
+        argument: 'N',
+        help: 'try again, so many times, what failed for a reason that may pass (default 0)',
+      },
+      {
+        name: 'journal',
+        long: 'journal',
+        argument: 'FILE',
+        help: 'note there what is done; targets are waited for until they are on the disk',
+      },
+      {
+        name: 'resume',
+        long: 'resume',
+        help: 'skip what the journal says is done and is unchanged (journal: JOBS.json.journal)',
+      },
+      {
+        name: 'report',
+        long: 'report',
+        argument: 'FILE',
+        help: 'write a report, by the ending .json or .html (repeatable)',
+      },
       {
         name: 'log',
         long: 'log',

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { isQcow2Error, printable, Qcow2Error } from '../errors.ts';
 import { writesWithoutLocks } from '../storage/file.ts';
 import { prepareLockCheck } from '../storage/file-locks.ts';
@@ -75,6 +76,8 @@ async function runVerb<V extends VerbName>(
   }
   const spec: VerbSpec = VERBS[verb];
   if (checksLocks(verb, args)) prepareLockCheck(!spec.looksOnly);
+  if (verb === 'batch' && startsThreads(args as unknown as Arguments<'batch'>))
+    (await import('../batch/start-worker.ts')).prepareJobWorker();
   const command = await COMMANDS[verb]();
   try {
     return await command.run(args, context);
@@ -92,6 +95,12 @@ const UNLOCKED_WARNING =
 function checksLocks<V extends VerbName>(verb: V, args: Arguments<V>): boolean {
   if (verb === 'completion' || args.operands.length === 0) return false;
   return !args.has('force-share' as OptionName<V>);
+}
+
+/** Whether there will be a batch for which a thread besides this one is started. */
+function startsThreads(args: Arguments<'batch'>): boolean {
+  if (args.operands.length === 0 || args.has('jobs') || args.has('memory')) return false;
+  return availableParallelism() > 1;
 }
 
 /** Parses, and says in an error where the options are explained. */

@@ -4,6 +4,21 @@ import { Qcow2Error } from '../errors.ts';
 import { FileStorage, ioError } from '../storage/file.ts';
 import { lockedText, lockFile } from '../storage/file-locks.ts';
 
+/** How a new file is written. */
+export interface TargetFileOptions {
+  /**
+   * False leaves it to the system when a new file reaches the disk. What takes the place of another is
+   * durable always: after a power cut there is the old one or the new one. Default true.
+   */
+  durable?: boolean | undefined;
+  /** Letters and digits in the name of the file being written, by which leftovers are told apart. */
+  partialTag?: string | undefined;
+}
+
+/** Beginning and end of the names of files being written. */
+export const PARTIAL_PREFIX = '.qcow2-';
+export const PARTIAL_SUFFIX = '.partial';
+
 /**
  * A file that appears under its name only when it is whole: written beside it, sealed, renamed. Until
  * `publish` whatever had the name stays as it is.
@@ -22,12 +37,10 @@ export class TargetFile {
   #settled = false;
 
   /**
-   * @param durable false leaves it to the system when a new file reaches the disk. What takes the place
-   *   of another is durable always: after a power cut there is the old one or the new one.
    * @throws Qcow2Error NOT_FOUND or IO (folder), REFUSED if the name belongs to no regular file, or to one
    *   that a program has open
    */
-  constructor(file: string, durable = true) {
+  constructor(file: string, { durable = true, partialTag }: TargetFileOptions = {}) {
     this.path = file;
     this.#realPath = realTarget(file);
     this.#existing = fs.statSync(this.#realPath, { throwIfNoEntry: false });
@@ -36,7 +49,8 @@ export class TargetFile {
     const folder = path.dirname(this.#realPath);
     // Nobody is harmed who guesses it: a file that is there is not opened. Loading node:crypto takes 3 ms.
     const unique = Math.random().toString(36).slice(2);
-    this.partialPath = path.join(folder, `.qcow2-${unique}.partial`);
+    const tag = partialTag === undefined ? '' : `${partialTag}-`;
+    this.partialPath = path.join(folder, PARTIAL_PREFIX + tag + unique + PARTIAL_SUFFIX);
     try {
       this.storage = new FileStorage(file, {
         realPath: this.partialPath,

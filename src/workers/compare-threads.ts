@@ -10,6 +10,7 @@ import type { ComparedJob, CompareStart, InputFiles } from './messages.ts';
 import { WorkShare } from './work-share.ts';
 import {
   defaultThreads,
+  isOne,
   type Outcome,
   type PoolWork,
   type ThreadOptions,
@@ -26,7 +27,7 @@ export function threadedCompareExecutor(
 ): CompareExecutor {
   return {
     async run(comparison, finished) {
-      if (threads <= 1 || (await isSmall(comparison)))
+      if (isOne(threads) || (await isSmall(comparison)))
         return inlineCompareExecutor.run(comparison, finished);
       const share = new WorkShare();
       const step = blocking ? await CompareStep.prepare(comparison.images) : undefined;

@@ -6,7 +6,7 @@ import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
-import { openChain } from '../node/open-image.ts';
+import { type NamedFiles, openChain } from '../node/open-image.ts';
 import type { TargetFile } from '../node/target-file.ts';
 import { addBitmaps, bitmapsToAdd } from '../operations/add-bitmaps.ts';
 import { type DiskRange, Source } from '../operations/chunks.ts';
@@ -15,7 +15,7 @@ import { type ConvertOptions, convert } from '../operations/convert.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { overwrite } from '../operations/overwrite.ts';
 import { FileStorage } from '../storage/file.ts';
-import { threadedExecutor } from './convert-threads.ts';
+import { type TargetPaths, threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
@@ -25,7 +25,10 @@ import type { ThreadOptions } from './worker-pool.ts';
 const FLUSH_BYTES = 128 * 2 ** 20;
 
 /** Converts image files to a new one. */
-export interface ConvertFileOptions extends InputFiles, OperationControl, ThreadOptions {
+export interface ConvertFileOptions
+  extends InputFiles,
+    Pick<OperationControl, 'signal'>,
+    ThreadOptions {
   target: string;
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
@@ -47,8 +50,26 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
    * soon after may leave a new target with holes; one that replaces a file is waited for always.
    */
   durable?: boolean;
+  /**
+   * Called with the whole target before it gets its name. What it throws leaves nothing of it, and what
+   * had the name before.
+   */
+  beforePublish?: ((written: WrittenTarget) => Promise<void>) | undefined;
+  /** Letters and digits in the names of files being written, by which leftovers are told apart. */
+  partialTag?: string | undefined;
+  /**
+   * Guest bytes done, of all, and the bytes the target occupies by now. The conversion waits for what it
+   * returns, and fails with what it throws.
+   */
+  onProgress?: ((done: number, total: number, written: number) => void | Promise<void>) | undefined;
   /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
   kernel?: Kernel;
+}
+
+/** A target as it is found before it has its name. */
+export interface WrittenTarget extends NamedFiles {
+  path: string;
+  format: 'raw' | 'qcow2';
 }
 
 /**
@@ -84,8 +105,9 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
       create.dataFile,
       async (image, data) => {
         const paths = { target: pathOf(image), data: pathOf(data ?? image) };
+        const { onProgress: _, ...rest } = options;
         const settings: ConvertOptions = {
-          ...options,
+          ...rest,
           format: options.targetFormat,
           create,
         };
@@ -93,12 +115,21 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
         const target = { storage: image.storage, dataStorage: data?.storage };
         const control = controlOf(options, (data ?? image).storage);
         await convert(images, target, { ...settings, ...control, executor, kernel });
+        await options.beforePublish?.(writtenTarget(options.targetFormat, paths, data));
       },
-      options.durable,
+      options,
     );
   } finally {
     for (const image of images) await image.close();
   }
+}
+
+function writtenTarget(
+  format: 'raw' | 'qcow2',
+  { target, data }: TargetPaths,
+  dataFile: TargetFile | undefined,
+): WrittenTarget {
+  return { path: target.path, format, ...(dataFile && { dataFile: data.path }) };
 }
 
 function pathOf({ path: name, partialPath }: TargetFile): TargetPath {
@@ -118,8 +149,9 @@ async function overwriteRaw(
       const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
       throw new Qcow2Error('INVALID_ARGUMENT', text, { file: options.target });
     }
+    const { onProgress: _, ...rest } = options;
     const settings: ConvertOptions = {
-      ...options,
+      ...rest,
       format: 'raw',
       overwrite: !options.targetIsZero,
     };
@@ -129,6 +161,7 @@ async function overwriteRaw(
     const executor = threadedExecutor(inputFiles(options), paths, options);
     const control = controlOf(options, storage);
     await convert(images, storage, { ...settings, ...control, executor, kernel });
+    await options.beforePublish?.({ path: options.target, format: 'raw' });
     if (options.durable !== false) await storage.flush();
   } finally {
     storage.close();
@@ -152,8 +185,9 @@ async function overwriteQcow2(
     const { dataStorage } = (await target.chain()).layers[0]!.layer;
     await requireOther(images, dataStorage.identity, dataStorage.name ?? file);
     const source = new Source(images, range);
+    const { onProgress: _, ...rest } = options;
     const settings = {
-      ...options,
+      ...rest,
       kernel,
       leavesToBacking: hasBacking(target, create.backingFile),
     };
@@ -167,6 +201,7 @@ async function overwriteQcow2(
     throw error;
   }
   await target.close();
+  await options.beforePublish?.({ path: file, format: 'qcow2' });
 }
 
 /** Whether the backing file of the target is the one the caller says the source has too. */
@@ -186,7 +221,9 @@ function controlOf(
   { signal, onProgress, durable }: ConvertFileOptions,
   target: FileStorage,
 ): OperationControl {
-  const report = withEvents(onProgress);
+  const report = withEvents(
+    onProgress && ((done, total) => onProgress(done, total, target.allocatedSize)),
+  );
   let flushed = 0;
   return {
     signal,

@@ -7,7 +7,13 @@ import {
 } from '../operations/convert.ts';
 import type { ConvertedChunk, ConvertStart, InputFiles, TargetPath } from './messages.ts';
 import { WorkShare } from './work-share.ts';
-import { defaultThreads, type PoolWork, type ThreadOptions, WorkerPool } from './worker-pool.ts';
+import {
+  defaultThreads,
+  isOne,
+  type PoolWork,
+  type ThreadOptions,
+  WorkerPool,
+} from './worker-pool.ts';
 
 /** Up to so many chunks the calling thread is done sooner than others would have started. */
 const INLINE_CHUNKS = 8;
@@ -26,9 +32,9 @@ export function threadedExecutor(
   { threads = defaultThreads(), blocking = false }: ThreadOptions,
 ): ChunkExecutor {
   return {
-    sharesState: threads !== 1,
+    sharesState: !isOne(threads),
     async run(conversion, finished) {
-      if (threads <= 1 || (await isSmall(conversion)))
+      if (isOne(threads) || (await isSmall(conversion)))
         return inlineExecutor.run(conversion, finished);
       const share = new WorkShare();
       const { source, step, allocatorState } = conversion;

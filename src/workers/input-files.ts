@@ -7,8 +7,9 @@ import type { InputFiles } from './messages.ts';
 export async function openSource(files: InputFiles, kernel: Kernel): Promise<Image[]> {
   const images: Image[] = [];
   try {
-    for (const { path, ...named } of files.inputs) {
-      const { snapshot, allowExternal, share } = files;
+    for (const { path, snapshot: own = files.snapshot, ...named } of files.inputs) {
+      const { allowExternal, share } = files;
+      const snapshot = own ?? undefined;
       images.push(
         await openChain(path, { ...named, snapshot, allowExternal, share, kernel, sync: true }),
       );

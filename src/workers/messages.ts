@@ -6,7 +6,11 @@ import type { ConvertStepOptions } from '../operations/convert.ts';
 
 /** Inputs as every thread opens them for itself. */
 export interface InputFiles {
-  inputs: readonly (NamedFiles & { path: string })[];
+  inputs: readonly (NamedFiles & {
+    path: string;
+    /** Instead of the one for all inputs; null is the active disk. */
+    snapshot?: string | SnapshotQuery | null | undefined;
+  })[];
   snapshot?: string | SnapshotQuery | undefined;
   allowExternal?: readonly string[] | 'any' | undefined;
   /** Read files that another program has open for writing. */

@@ -15,7 +15,7 @@ const files = new Set(
 const examples = [...files].flatMap(examplesOf);
 
 /** What examples find in their folder. */
-const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2'];
+const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'jobs.json'];
 
 /** Runs examples one after the other, each in its own folder; a line of JSON says how each ended. */
 const RUNNER = `
@@ -77,6 +77,8 @@ beforeAll(async () => {
   await img('convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2');
   await img('snapshot', '-c', 'monday', 'disk.qcow2');
   await img('create', '-q', '-f', 'qcow2', '-b', 'disk.qcow2', '-F', 'qcow2', 'overlay.qcow2');
+  const jobs = [{ input: 'disk.qcow2', target: 'copy.raw', format: 'raw' }];
+  writeFileSync(join(folder, 'jobs.json'), JSON.stringify({ jobs }));
   for (const [index, { code }] of examples.entries()) {
     mkdirSync(folderOf(index));
     for (const name of FIXTURES) copyFileSync(join(folder, name), join(folderOf(index), name));

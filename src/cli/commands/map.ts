@@ -53,7 +53,7 @@ async function drawPicture(
   }
   const picture = await diskPicture(image, { maxCells: SVG_CELLS, signal });
   const title = (image.storage.name ?? '').replace(/^.*\//, '');
-  const target = new TargetFile(svg, false);
+  const target = new TargetFile(svg, { durable: false });
   try {
     target.storage.write(0, new TextEncoder().encode(pictureSvg(picture, title, sizeText)));
     await target.seal();
