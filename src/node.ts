@@ -19,6 +19,7 @@ export {
   type OpenImageOptions,
   openImage,
 } from './node/open-image.ts';
+export type { OpenStorageOptions } from './node/open-storage.ts';
 export { type FileOptions, FileStorage } from './storage/file.ts';
 export { type CompareFilesOptions, compareFiles } from './workers/compare-files.ts';
 export { type ConvertFileOptions, convertFile } from './workers/convert-file.ts';

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import { ioError } from '../storage/file.ts';
+import { isHttpUrl } from '../storage/http-url.ts';
 import type { BatchJob } from './jobs.ts';
 
 /** Checks a value; returns what is wrong with it as "must be ...", or null. */
@@ -175,7 +176,7 @@ class JobFileReader {
     this.#requireConsistent(entry, place);
     return {
       inputs: [entry.input].flat().map((input) => ({
-        path: this.#resolve(input),
+        path: isHttpUrl(input) ? input : this.#resolve(input),
         format: entry.inputFormat,
       })),
       target: this.#resolve(entry.target),
@@ -187,7 +188,7 @@ class JobFileReader {
       ...(share !== undefined && { share }),
       allowExternal:
         typeof allowExternal === 'object'
-          ? allowExternal.map((folder) => this.#resolve(folder))
+          ? allowExternal.map((name) => (isHttpUrl(name) ? name : this.#resolve(name)))
           : (allowExternal ?? []),
     };
   }

@@ -1,6 +1,7 @@
 import * as os from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { Qcow2Error } from '../errors.ts';
+import { shownName } from '../storage/http-url.ts';
 import type { BatchEvent, BatchSummary, JobFailed, JobFiles, JobFinished } from './events.ts';
 import { type BatchJob, requireIndependent } from './jobs.ts';
 import type { BatchWorkerReply, BatchWorkerRequest, BatchWorkerStart } from './messages.ts';
@@ -207,7 +208,7 @@ class LocalRunner {
 
   #files(job: number): JobFiles {
     const { inputs, target } = this.#jobs[job]!;
-    return { job, inputs: inputs.map((input) => input.path), target };
+    return { job, inputs: inputs.map((input) => shownName(input.path)), target };
   }
 
   #emit(event: BatchEvent): void {

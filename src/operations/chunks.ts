@@ -62,6 +62,17 @@ export class Source {
     into.fill(0, end - start);
   }
 
+  /** Begins to fetch guest bytes `[start, end)`, where reading takes long. */
+  async prefetch(start: number, end: number): Promise<void> {
+    const last = Math.min(end, this.size);
+    for (let at = start; at < last; ) {
+      const { image, offset, next } = this.#at(at);
+      const stop = Math.min(last, next);
+      await image.prefetch(at - offset, stop - offset);
+      at = stop;
+    }
+  }
+
   /**
    * Guest offsets of the chunks of `chunkBytes` that are wanted, in order. Reads no guest data.
    */

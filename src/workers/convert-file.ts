@@ -67,7 +67,7 @@ export async function convertFile(options: ConvertFileOptions): Promise<void> {
   for (const { path: input } of options.inputs)
     if (sameFile(input, options.target)) throw isInput(options.target);
   const { kernel = createKernel() } = options;
-  const images = await openSource(options, kernel);
+  const images = await openSource(options, kernel, options.signal);
   try {
     if (options.noCreate && options.targetFormat === 'raw')
       return await overwriteRaw(images, options, kernel);
@@ -173,8 +173,8 @@ function controlOf(
 }
 
 /** The part of the options other threads get; functions and signals do not cross. */
-function inputFiles({ inputs, snapshot, allowExternal, share }: InputFiles): InputFiles {
-  return { inputs, snapshot, allowExternal, share };
+function inputFiles({ inputs, snapshot, allowExternal, share, http }: InputFiles): InputFiles {
+  return { inputs, snapshot, allowExternal, share, http };
 }
 
 function requireNotInput(options: ConvertFileOptions, dataFile: string | undefined): void {

@@ -1,7 +1,8 @@
 import { isQcow2Error } from '../../errors.ts';
 import { fileResolver, openNamed } from '../../node/open-image.ts';
+import { openStorage } from '../../node/open-storage.ts';
 import { type CheckResult, check } from '../../operations/check.ts';
-import { FileStorage } from '../../storage/file.ts';
+import { shownName } from '../../storage/http-url.ts';
 import type { Arguments } from '../arguments.ts';
 import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
@@ -22,14 +23,15 @@ export async function run(args: Arguments<'check'>, context: Context): Promise<n
   const style = args.choice('output', ['human', 'json']);
   const input = inputImage(args, args.operands[0] ?? '');
   const { path, allowExternal, sync, share } = input;
-  const storage = new FileStorage(path, { sync, share });
-  const given = openNamed(input, { sync, share }, storage);
+  const options = { sync, share };
+  const storage = await openStorage(path, options);
+  const given = await openNamed(input, options, storage);
   try {
-    const resolver = fileResolver(path, allowExternal, { sync, share });
+    const resolver = fileResolver(path, allowExternal, options);
     const result = await check(storage, { ...given, resolver, maxFindings: MAX_LINES });
     for (const line of findingLines(result)) context.writeError(line);
     if (!args.has('quiet')) {
-      context.write(style === 'json' ? checkJson(result, path) : checkText(result));
+      context.write(style === 'json' ? checkJson(result, shownName(path)) : checkText(result));
     }
     if (result.checkErrors > 0) context.writeError('qcow2: Check failed\n');
     return statusOf(result);
@@ -38,7 +40,7 @@ export async function run(args: Arguments<'check'>, context: Context): Promise<n
     context.writeError('qcow2: This image format does not support checks\n');
     return NO_CHECK;
   } finally {
-    storage.close();
+    await storage.close();
   }
 }
 
