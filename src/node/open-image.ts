@@ -9,6 +9,7 @@ import { folderGate, openThroughGate } from '../storage/file-gate.ts';
 import type { HttpOptions } from '../storage/http.ts';
 import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
+import { nodeTransport } from './http-transport.ts';
 import { type OpenStorageOptions, openStorage } from './open-storage.ts';
 
 /** Files named by the caller, in place of those an image names: trusted, no gate is asked. */
@@ -64,7 +65,8 @@ export function fileResolver(
   allowExternal: readonly string[] | 'any' = [],
   options: OpenStorageOptions = {},
 ): OutsideResolver {
-  const { http, ...fileOptions } = options;
+  const { http: httpOptions, ...fileOptions } = options;
+  const http = { transport: nodeTransport, ...httpOptions };
   const urls = allowExternal === 'any' ? [] : allowExternal.filter(isHttpUrl);
   if (isHttpUrl(imagePath)) return httpResolver(imagePath, { ...http, allowExternal: urls });
   const folders =

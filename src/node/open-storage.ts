@@ -2,6 +2,7 @@ import { type FileOptions, FileStorage } from '../storage/file.ts';
 import { type HttpOptions, HttpStorage } from '../storage/http.ts';
 import { isHttpUrl } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
+import { nodeTransport } from './http-transport.ts';
 
 /** How a file or URL is opened. */
 export interface OpenStorageOptions extends FileOptions {
@@ -15,5 +16,7 @@ export interface OpenStorageOptions extends FileOptions {
  */
 export async function openStorage(name: string, options: OpenStorageOptions): Promise<Storage> {
   const { http, ...file } = options;
-  return isHttpUrl(name) ? HttpStorage.open(name, http) : new FileStorage(name, file);
+  return isHttpUrl(name)
+    ? HttpStorage.open(name, { transport: nodeTransport, ...http })
+    : new FileStorage(name, file);
 }

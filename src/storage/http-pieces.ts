@@ -8,8 +8,7 @@ export interface Piece {
   loading: Promise<void> | undefined;
   /** Reads that wait for it. */
   waiting: number;
-  /** Fetched ahead: to be read once, from start to end, and not yet read at all. */
-  isAhead: boolean;
+  /** Fetched ahead and not read yet. */
   isFresh: boolean;
 }
 
@@ -78,7 +77,7 @@ export class PieceCache {
   /** Keeps bytes that are here already, if there is room. */
   put(start: number, bytes: Uint8Array): void {
     if (bytes.length === 0 || !this.#makeRoom(bytes.length, false)) return;
-    this.#add({ start, bytes, loading: undefined, isAhead: false });
+    this.#add({ start, bytes, loading: undefined, isFresh: false });
   }
 
   /** Begins to fetch a range that no piece has; undefined if there is no room. */
@@ -87,7 +86,7 @@ export class PieceCache {
     if (!this.#makeRoom(length, isAhead)) return undefined;
     const bytes = new Uint8Array(this.#buffer(length), 0, length);
     const loading = this.#fill(start, bytes);
-    const piece = this.#add({ start, bytes, loading, isAhead });
+    const piece = this.#add({ start, bytes, loading, isFresh: isAhead });
     loading.then(
       () => {
         piece.loading = undefined;
@@ -98,11 +97,10 @@ export class PieceCache {
     return piece;
   }
 
-  #add(part: Pick<Piece, 'start' | 'bytes' | 'loading' | 'isAhead'>): Piece {
-    const { start, bytes, isAhead } = part;
-    const piece = { ...part, end: start + bytes.length, waiting: 0, isFresh: isAhead };
+  #add(part: Pick<Piece, 'start' | 'bytes' | 'loading' | 'isFresh'>): Piece {
+    const piece = { ...part, end: part.start + part.bytes.length, waiting: 0 };
     this.#pieces.add(piece);
-    this.#held += bytes.length;
+    this.#held += piece.bytes.length;
     return piece;
   }
 
@@ -112,9 +110,7 @@ export class PieceCache {
     const length = Math.min(end - offset, into.length);
     into.set(bytes.subarray(offset - start, offset - start + length));
     piece.isFresh = false;
-    const isSpent = piece.isAhead && offset + length === end && piece.waiting === 0;
-    if (isSpent) this.#drop(piece, true);
-    else if (this.#pieces.delete(piece)) this.#pieces.add(piece);
+    if (this.#pieces.delete(piece)) this.#pieces.add(piece);
     return length;
   }
 

@@ -1,4 +1,10 @@
 import { Qcow2Error } from '../errors.ts';
+import {
+  fetchTransport,
+  type HttpAnswer,
+  type HttpTransport,
+  PRIVATE_HEADERS,
+} from './http-transport.ts';
 import type { HttpAddress } from './http-url.ts';
 
 /** How a file on a web server is asked for. */
@@ -15,6 +21,11 @@ export interface HttpRequestOptions {
   timeout?: number | undefined;
   /** Whether redirections are followed; default true. */
   redirects?: boolean | undefined;
+  /**
+   * Makes the requests; default `fetch`.
+   * @internal
+   */
+  transport?: HttpTransport | undefined;
 }
 
 /** What the server says of the whole file; all answers must agree in it. */
@@ -48,11 +59,10 @@ const EXPIRED_STATUS = [401, 403, 404, 410];
 /** Asking again right away does not help, if nothing has worked before. */
 const FINAL_CAUSE =
   /^(ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|ERR_SSL)/;
+/** Requests at a time; more are not faster, and browsers have as many. */
+const MOST_AT_A_TIME = 6;
 /** Longest pause a server can ask for, in milliseconds. */
 const MAX_PAUSE = 30_000;
-/** Meant for one server: they do not follow to another. */
-const PRIVATE_HEADERS = ['authorization', 'cookie', 'proxy-authorization'];
-
 /** Ranges of one file on a web server, all of the same version of it. */
 export class HttpRanges {
   readonly name: string;
@@ -63,6 +73,7 @@ export class HttpRanges {
   readonly #headers: Headers;
   readonly #active = new Set<AbortController>();
   readonly #onAbort = (): void => this.#stop();
+  readonly #slots = new Slots(MOST_AT_A_TIME);
   /** Where redirections led to. */
   #target: string;
   #version: Version | undefined;
@@ -141,86 +152,96 @@ export class HttpRanges {
     length: number,
     received: (bytes: Uint8Array) => void,
   ): Promise<void> {
+    const { timeout = 30_000 } = this.#options;
+    await this.#slots.take();
     const controller = new AbortController();
-    const watch = new IdleWatch(this.#options.timeout ?? 30_000, () => controller.abort());
+    const watch = new IdleWatch(timeout, () => controller.abort());
     this.#active.add(controller);
     try {
-      const response = await this.#fetch(
-        'GET',
-        controller,
-        `bytes=${offset}-${offset + length - 1}`,
-      );
+      this.#requireGoingOn();
+      const answer = await this.#send('GET', controller, `bytes=${offset}-${offset + length - 1}`);
       watch.touch();
-      const part = await this.#partOf(response, offset, length, controller);
-      if (part === undefined) return;
-      const expected = part.end - part.start;
-      let done = 0;
-      for await (const bytes of bodyOf(response)) {
-        watch.touch();
-        done += bytes.length;
-        if (done > expected) throw this.#error('the server sends more than it was asked for');
-        received(bytes);
-      }
-      if (done < expected)
-        throw new Transient(`the answer ends after ${done} of ${expected} bytes`);
+      const part = await this.#partOf(answer, offset, length, controller);
+      if (part !== undefined) await this.#receive(answer, part.end - part.start, watch, received);
+      else controller.abort();
     } catch (error) {
+      // Whatever is left of the answer is not wanted.
+      controller.abort();
       if (error instanceof Qcow2Error || error instanceof Transient) throw error;
-      const { timeout = 30_000 } = this.#options;
       const why = watch.fired ? `no byte came for ${timeout} ms` : reasonOf(error);
       throw new Transient(why, 0, { cause: error });
     } finally {
       watch.stop();
       this.#active.delete(controller);
-      // Whatever is left of the answer is not wanted.
-      controller.abort();
+      this.#slots.give();
     }
   }
 
-  async #fetch(method: string, { signal }: AbortController, range?: string): Promise<Response> {
+  /** Receives a body that must have exactly the length it says. */
+  async #receive(
+    answer: HttpAnswer,
+    expected: number,
+    watch: IdleWatch,
+    received: (bytes: Uint8Array) => void,
+  ): Promise<void> {
+    let done = 0;
+    await answer.receive((bytes) => {
+      watch.touch();
+      done += bytes.length;
+      if (done > expected) throw this.#error('the server sends more than it was asked for');
+      received(bytes);
+    });
+    if (done < expected) throw new Transient(`the answer ends after ${done} of ${expected} bytes`);
+  }
+
+  #send(method: 'GET' | 'HEAD', { signal }: AbortController, range?: string): Promise<HttpAnswer> {
+    const { transport = fetchTransport, redirects = true } = this.#options;
     const headers = new Headers(this.#headers);
-    // Not If-Range: that would make a page ask the server for its leave first. The answer tells its version.
+    // Not If-Range: a page would have to ask for leave first. Each answer tells its version.
     if (range !== undefined) headers.set('range', range);
-    if (new URL(this.#target).origin !== this.#address.url.origin)
+    if (this.#target !== this.#address.url.href && !this.#isOwnServer())
       for (const name of PRIVATE_HEADERS) headers.delete(name);
-    const redirect = this.#options.redirects === false ? 'manual' : 'follow';
     this.requests++;
-    // Ranges in the cache of a browser may be of another version, and are fetched one at a time.
-    return fetch(this.#target, { method, headers, signal, redirect, cache: 'no-store' });
+    return transport(this.#target, { method, headers, signal, redirects });
+  }
+
+  #isOwnServer(): boolean {
+    return new URL(this.#target).origin === this.#address.url.origin;
   }
 
   /** What an answer holds of the file; undefined if there is nothing to be had. Checks all it says. */
   async #partOf(
-    response: Response,
+    answer: HttpAnswer,
     offset: number,
     length: number,
     controller: AbortController,
   ): Promise<Part | undefined> {
-    const { status, headers } = response;
-    if (response.type === 'opaqueredirect' || (status >= 300 && status < 400))
+    const { status } = answer;
+    if (status >= 300 && status < 400)
       throw this.#error('it is somewhere else (a redirection), which is not followed');
-    const range = headers.get('content-range');
+    const range = answer.header('content-range');
     if (status === 416) {
       if (range === 'bytes */0' && offset === 0) {
-        this.#agree(response, 0);
+        this.#agree(answer, 0);
         return undefined;
       }
       throw this.#changed();
     }
-    if (status !== 206) throw this.#unwanted(response);
-    const encoding = headers.get('content-encoding');
+    if (status !== 206) throw this.#unwanted(answer);
+    const encoding = answer.header('content-encoding');
     if (encoding !== null && encoding !== 'identity')
       throw this.#refused(
         `the server encodes what it sends (${encoding}), and ranges are not of the file`,
       );
     const part = range === null ? undefined : parseContentRange(range);
     // A page sees this header of another origin only if that server says so.
-    const isHidden = range === null && response.type === 'cors';
+    const isHidden = range === null && answer.hidesHeaders;
     if (part === undefined && !isHidden) {
       const said = range === null ? 'no Content-Range' : `Content-Range '${range}'`;
       throw this.#error(`the server answers with ${said}`);
     }
     const size = part?.size ?? this.#version?.size ?? (await this.#askSize(controller));
-    this.#agree(response, size);
+    this.#agree(answer, size);
     const end = Math.min(offset + length, size);
     const found = part ?? { start: offset, end, size };
     if (found.start === offset && found.end <= end && found.end > offset) return found;
@@ -230,41 +251,41 @@ export class HttpRanges {
 
   /** The length of the file, where the answer does not show it. */
   async #askSize(controller: AbortController): Promise<number> {
-    const { ok, status, headers } = await this.#fetch('HEAD', controller);
-    const length = headers.get('content-length');
-    if (ok && length !== null && /^\d+$/.test(length)) return Number(length);
+    const { status, header } = await this.#send('HEAD', controller);
+    const length = header('content-length');
+    if (status === 200 && length !== null && /^\d+$/.test(length)) return Number(length);
     const text = `the server tells no length (status ${status} of HEAD); let it expose Content-Range`;
     throw this.#refused(text);
   }
 
   /** Takes the version from the first answer, and compares it with the others'. */
-  #agree({ headers, redirected, url }: Response, size: number): void {
-    const etag = headers.get('etag');
-    const lastModified = headers.get('last-modified');
+  #agree({ header, url }: HttpAnswer, size: number): void {
+    const etag = header('etag');
+    const lastModified = header('last-modified');
     if (!Number.isSafeInteger(size))
       throw this.#error(`its length of ${size} bytes is beyond the limit of 2^53 - 1`);
     this.#version ??= { size, etag, lastModified };
     const known = this.#version;
     if (known.size !== size || known.etag !== etag || known.lastModified !== lastModified)
       throw this.#changed();
-    if (redirected && url !== '') this.#target = url;
+    this.#target = url;
   }
 
   /** Why an answer that is no part of the file cannot be used. */
-  #unwanted({ status, headers, ok }: Response): Error {
+  #unwanted({ status, header }: HttpAnswer): Error {
     if (this.#target !== this.#address.url.href && EXPIRED_STATUS.includes(status)) {
       this.#target = this.#address.url.href;
       return new Transient(`status ${status}`);
     }
     if (TRANSIENT_STATUS.includes(status))
-      return new Transient(`status ${status}`, pauseOf(headers.get('retry-after')));
+      return new Transient(`status ${status}`, pauseOf(header('retry-after')));
     if (status === 404 || status === 410)
       return new Qcow2Error('NOT_FOUND', `'${this.name}' is not on the server (status ${status})`, {
         file: this.name,
       });
     if (status === 401 || status === 403)
       return this.#error(`the server does not give it to us (status ${status})`);
-    if (ok)
+    if (status >= 200 && status < 300)
       return this.#refused(
         `the server sends whole files only (status ${status}, not 206); download it first`,
       );
@@ -314,12 +335,37 @@ export class HttpRanges {
   }
 }
 
+/** A number of places; who finds none free waits in line. */
+class Slots {
+  #free: number;
+  readonly #line: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async take(): Promise<void> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#line.push(resolve));
+  }
+
+  give(): void {
+    const next = this.#line.shift();
+    if (next) next();
+    else this.#free++;
+  }
+}
+
+/** Milliseconds before a second look. */
+const SECOND_LOOK = 20;
+
 /** Fires when nothing has happened for some time. */
 class IdleWatch {
   fired = false;
   readonly #milliseconds: number;
   readonly #onIdle: () => void;
   #last = performance.now();
+  #isSecondLook = false;
   #timer: ReturnType<typeof setTimeout>;
 
   constructor(milliseconds: number, onIdle: () => void) {
@@ -338,19 +384,17 @@ class IdleWatch {
 
   #look(): void {
     const left = this.#milliseconds - (performance.now() - this.#last);
-    if (left > 1) {
-      this.#timer = setTimeout(() => this.#look(), left);
+    const isIdle = left <= 1;
+    this.#isSecondLook &&= isIdle;
+    if (isIdle && this.#isSecondLook) {
+      this.fired = true;
+      this.#onIdle();
       return;
     }
-    this.fired = true;
-    this.#onIdle();
+    // The thread itself may have been busy: what has come meanwhile is received before a second look.
+    this.#isSecondLook = isIdle;
+    this.#timer = setTimeout(() => this.#look(), Math.max(left, SECOND_LOOK));
   }
-}
-
-async function* bodyOf({ body }: Response): AsyncGenerator<Uint8Array> {
-  if (body === null) return;
-  const reader = body.getReader();
-  for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
 }
 
 /** `bytes 0-99/1000`, as the bytes `[0, 100)` of 1000. */

@@ -18,7 +18,7 @@ export interface CompareFilesOptions
   snapshot?: string | SnapshotQuery | undefined;
   allowExternal?: readonly string[] | 'any' | undefined;
   /** How http and https URLs are read. */
-  http?: Omit<HttpOptions, 'signal'> | undefined;
+  http?: Omit<HttpOptions, 'signal' | 'transport'> | undefined;
   /** Read files that another program has open for writing. */
   share?: boolean | undefined;
   /** Called when both images are open: errors before it are of opening. */

@@ -11,7 +11,7 @@ export interface InputFiles {
   snapshot?: string | SnapshotQuery | undefined;
   allowExternal?: readonly string[] | 'any' | undefined;
   /** How http and https URLs are read. */
-  http?: Omit<HttpOptions, 'signal'> | undefined;
+  http?: Omit<HttpOptions, 'signal' | 'transport'> | undefined;
   /** Read files that another program has open for writing. */
   share?: boolean | undefined;
 }
