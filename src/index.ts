@@ -14,6 +14,7 @@ export type { HeaderExtension } from './format/header-extensions.ts';
 export type { LuksHeader, LuksKeySlot } from './format/luks-header.ts';
 export type { Snapshot } from './format/snapshot-table.ts';
 export type { BackingSource, GivenSources } from './image/given-files.ts';
+export { type HttpResolverOptions, httpResolver } from './image/http-resolver.ts';
 export type { SnapshotQuery } from './image/identify.ts';
 export { Image, type OpenOptions, type WriteZeroesOptions } from './image/image.ts';
 export type { Metadata } from './image/metadata.ts';
@@ -90,6 +91,8 @@ export {
 export { type ReadableImage, type ReadableOptions, toReadable } from './operations/stream.ts';
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
+export { type HttpOptions, HttpStorage } from './storage/http.ts';
+export type { HttpRequestOptions } from './storage/http-request.ts';
 export { MemoryStorage } from './storage/memory.ts';
 export { OpfsStorage, type SyncAccessHandle, type SyncFileHandle } from './storage/opfs.ts';
 export {

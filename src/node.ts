@@ -47,6 +47,7 @@ export {
   type OpenImageOptions,
   openImage,
 } from './node/open-image.ts';
+export type { OpenStorageOptions } from './node/open-storage.ts';
 export { type RebaseFileOptions, rebaseFile } from './node/rebase-file.ts';
 export { type FileOptions, FileStorage } from './storage/file.ts';
 export {

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import { ioError } from '../storage/file.ts';
+import { isHttpUrl } from '../storage/http-url.ts';
 import {
   COMMON_KEYS,
   CREATE_KEYS,
@@ -183,13 +184,18 @@ class JobFileReader {
     const { allowExternal = [] } = entry;
     const same = SAME_KEYS.filter((key) => entry[key] !== undefined);
     return {
-      inputs: [input].flat().map((name) => ({ path: this.#resolve(name), format })),
+      inputs: [input].flat().map((name) => ({
+        path: isHttpUrl(name) ? name : this.#resolve(name),
+        format,
+      })),
       target: this.#resolve(target),
       targetFormat,
       create,
       ...Object.fromEntries(same.map((key) => [key, entry[key]])),
       allowExternal:
-        allowExternal === 'any' ? 'any' : allowExternal.map((folder) => this.#resolve(folder)),
+        allowExternal === 'any'
+          ? 'any'
+          : allowExternal.map((name) => (isHttpUrl(name) ? name : this.#resolve(name))),
     };
   }
 

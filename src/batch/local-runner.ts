@@ -1,6 +1,7 @@
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
+import { shownName } from '../storage/http-url.ts';
 import type {
   BatchCounts,
   BatchEvent,
@@ -366,7 +367,7 @@ class LocalRunner implements SlotListener {
 
   #files(job: number): JobFiles {
     const { inputs, target } = this.#jobs[job]!;
-    return { job, inputs: inputs.map((input) => input.path), target };
+    return { job, inputs: inputs.map((input) => shownName(input.path)), target };
   }
 
   #emit(event: BatchEvent): void {

@@ -22,6 +22,7 @@ import type { Preallocation } from './new-image.ts';
 import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
 import type { Step } from './preallocation.ts';
+import { canPrefetch, prefetchPlan } from './prefetch.ts';
 import { type RawLayer, wholeSectors } from './raw-layer.ts';
 import type { RecordedBacking } from './recorded-backing.ts';
 import { SyncedFile } from './synced-file.ts';
@@ -252,6 +253,21 @@ export class Image {
    */
   withChain<T>(work: (chain: Chain) => T | Promise<T>): Promise<T> {
     return this.#inTurn(async () => work(await this.chain()));
+  }
+
+  /**
+   * Begins to fetch what reading guest bytes `[start, end)` will need, where that takes long.
+   * @internal
+   */
+  prefetch(start: number, end: number): Promise<void> {
+    return this.withChain(async (chain) => {
+      if (!canPrefetch(chain.layers)) return;
+      const stop = Math.min(end, this.virtualSize);
+      for (let at = start; at < stop; ) {
+        at = await chain.map(at, stop, this.#plan);
+        prefetchPlan(this.#plan, chain.layers);
+      }
+    });
   }
 
   /**

@@ -63,6 +63,17 @@ export class Source {
     into.fill(0, end - start);
   }
 
+  /** Begins to fetch guest bytes `[start, end)`, where reading takes long. */
+  async prefetch(start: number, end: number): Promise<void> {
+    const last = Math.min(end, this.size);
+    for (let at = start; at < last; ) {
+      const { image, offset, next } = this.#at(at);
+      const stop = Math.min(last, next);
+      await image.prefetch(at - offset, stop - offset);
+      at = stop;
+    }
+  }
+
   /**
    * Has a raw target, which reads as zeros so far, share what the files hold of a range, without
    * copying. Answers whether all of the range is there now; if not, it is to be written over.

@@ -26,6 +26,7 @@ import {
   copyBitmaps,
 } from './copy-bitmaps.ts';
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
+import { fetchedAhead, isRemote } from './fetch-ahead.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
 /** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
@@ -144,6 +145,11 @@ export class ConvertStep {
     return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, step);
   }
 
+  /** Begins to fetch what a chunk needs, where reading takes long. */
+  prefetch(start: number): Promise<void> {
+    return this.#source.prefetch(start, start + this.#chunk.length);
+  }
+
   /** Reads, classifies and writes the chunk at guest offset `start`. */
   async run(start: number, turn: Turn): Promise<ChunkRecord | null> {
     const bytes = this.#chunk.bytes;
@@ -177,7 +183,10 @@ export const inlineExecutor: ChunkExecutor = {
   sharesState: false,
   async run(conversion, finished) {
     const converter = await ConvertStep.prepare(conversion);
-    for await (const start of conversion.chunks())
+    const chunks = (await isRemote(conversion.source.images))
+      ? fetchedAhead(conversion.chunks(), (start) => converter.prefetch(start))
+      : conversion.chunks();
+    for await (const start of chunks)
       await finished(start, await converter.run(start, (allocate) => allocate()));
   },
 };

@@ -89,7 +89,7 @@ export interface WrittenTarget extends NamedFiles {
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
   const { kernel = createKernel() } = options;
-  const images = await openSource(options, kernel);
+  const images = await openSource(options, kernel, options.signal);
   try {
     await requireNotRead(images, options.target);
     if (options.noCreate)
@@ -238,8 +238,8 @@ function controlOf(
 }
 
 /** The part of the options other threads get; functions and signals do not cross. */
-function inputFiles({ inputs, snapshot, allowExternal, share }: InputFiles): InputFiles {
-  return { inputs, snapshot, allowExternal, share };
+function inputFiles({ inputs, snapshot, allowExternal, share, http }: InputFiles): InputFiles {
+  return { inputs, snapshot, allowExternal, share, http };
 }
 
 /** No target may be read from, at any depth: it would be locked, or gone for who reads it later. */

@@ -5,6 +5,7 @@ import {
   ConvertStep,
   inlineExecutor,
 } from '../operations/convert.ts';
+import { isRemote } from '../operations/fetch-ahead.ts';
 import type { ConvertedChunk, ConvertStart, InputFiles, TargetPath } from './messages.ts';
 import { WorkShare } from './work-share.ts';
 import {
@@ -36,6 +37,7 @@ export function threadedExecutor(
     async run(conversion, finished) {
       if (isOne(threads) || (await isSmall(conversion)))
         return inlineExecutor.run(conversion, finished);
+      const isFarAway = await isRemote(conversion.source.images);
       const share = new WorkShare();
       const { source, step, allocatorState } = conversion;
       const workerData: ConvertStart = {
@@ -50,7 +52,8 @@ export function threadedExecutor(
       const url = new URL('./convert-worker.js', import.meta.url);
       const work: PoolWork<number, ConvertedChunk> = {
         steps: conversion.chunks(),
-        own: blocking ? await ownStep(conversion, share) : undefined,
+        // Waiting for data it would not do what only it can: report and list.
+        own: blocking && !isFarAway ? await ownStep(conversion, share) : undefined,
         start: () => new Worker(url, { workerData }),
         async ended(_sequence, outcome) {
           if ('error' in outcome) throw outcome.error;

@@ -22,9 +22,14 @@ const RUNNER = `
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 // The only host examples fetch from has what lies in their folder.
-globalThis.fetch = async (url) => {
-  const name = String(url).replace('https://images.example/', '');
-  return new Response(readFileSync(name));
+globalThis.fetch = async (url, { headers } = {}) => {
+  const bytes = readFileSync(String(url).replace('https://images.example/', ''));
+  const range = new Headers(headers).get('range');
+  if (range === null) return new Response(bytes);
+  const [start, last] = range.slice('bytes='.length).split('-').map(Number);
+  const part = bytes.subarray(start, last + 1);
+  const said = 'bytes ' + start + '-' + (start + part.length - 1) + '/' + bytes.length;
+  return new Response(part, { status: 206, headers: { 'content-range': said } });
 };
 // Of the page's own files there is one that forgets what is written.
 const stream = { write: async () => {}, truncate: async () => {}, close: async () => {} };

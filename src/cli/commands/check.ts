@@ -1,8 +1,9 @@
 import { isQcow2Error, printable, Qcow2Error } from '../../errors.ts';
 import { fileResolver, openNamed } from '../../node/open-image.ts';
+import { openStorage } from '../../node/open-storage.ts';
 import { type CheckResult, check } from '../../operations/check.ts';
 import { type RepairMode, type RepairResult, repair } from '../../operations/repair.ts';
-import { FileStorage } from '../../storage/file.ts';
+import { shownName } from '../../storage/http-url.ts';
 import type { Arguments } from '../arguments.ts';
 import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
@@ -26,26 +27,22 @@ export async function run(args: Arguments<'check'>, context: Context): Promise<n
   const { path, allowExternal, sync, share } = input;
   if (mode !== undefined && share)
     throw new Qcow2Error('INVALID_ARGUMENT', '-U and -r exclude each other');
-  const storage = new FileStorage(path, { sync, share, mode: mode === undefined ? 'r' : 'r+' });
-  const given = openNamed(input, { sync, share }, storage);
+  const files = { sync, share };
+  const storage = await openStorage(path, { ...files, mode: mode === undefined ? 'r' : 'r+' });
+  const given = await openNamed(input, files, storage);
+  const shown = { style, path: shownName(path), quiet: args.has('quiet') };
   try {
-    const resolver = fileResolver(path, allowExternal, { sync, share });
+    const resolver = fileResolver(path, allowExternal, files);
     const options = { ...given, resolver, maxFindings: MAX_LINES };
-    if (mode === undefined)
-      return print(
-        await check(storage, options),
-        { style, path, quiet: args.has('quiet') },
-        context,
-      );
+    if (mode === undefined) return print(await check(storage, options), shown, context);
     const signal = context.interruptible();
-    const repaired = await repair(storage, { ...options, mode, signal });
-    return printRepair(repaired, { style, path, quiet: args.has('quiet') }, context);
+    return printRepair(await repair(storage, { ...options, mode, signal }), shown, context);
   } catch (error) {
     if (!hasNoCheck(error)) throw error;
     context.writeError('qcow2: This image format does not support checks\n');
     return NO_CHECK;
   } finally {
-    storage.close();
+    await storage.close();
   }
 }
 
