@@ -15,7 +15,7 @@ const files = new Set(
 const examples = [...files].flatMap(examplesOf);
 
 /** What examples find in their folder. */
-const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'jobs.json'];
+const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'jobs.json', 'vm.qcow2'];
 
 /** Runs examples one after the other, each in its own folder; a line of JSON says how each ended. */
 const RUNNER = `
