@@ -30,7 +30,10 @@ function blocks(language: string): string[] {
 test('the command lines work as written', { timeout: 120_000 }, async () => {
   const [jobs = ''] = blocks('json');
   writeFileSync(join(folder, 'jobs.json'), jobs);
-  const lines = blocks('sh').join('').split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  const lines = blocks('sh')
+    .join('')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
   expect(lines.length).toBeGreaterThan(10);
   for (const line of lines) {
     const script = `PATH='${join(folder, 'bin')}${delimiter}'"$PATH"; ${line}`;
