@@ -6,6 +6,7 @@ import type { Snapshot } from '../format/snapshot-table.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
+import { AbortWatch } from './abort.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
 import { requireOnDisk } from './guest-writer.ts';
@@ -39,6 +40,11 @@ export interface OpenOptions extends GivenSources {
   cacheBytes?: number;
   /** Which kernel to run; for tests and comparisons. */
   kernel?: Kernel;
+  /**
+   * Ends all use of the image: every call under way and every later one fails with `ABORTED`, at once
+   * even if a storage never answers, and the files are closed. What was not flushed may be lost.
+   */
+  signal?: AbortSignal | undefined;
 }
 
 /** How zeros are written. */
@@ -85,6 +91,7 @@ export class Image {
   readonly #resolver: OutsideResolver | undefined;
   readonly #snapshot: Snapshot | undefined;
   readonly #plan = new Plan();
+  readonly #watch: AbortWatch;
   #chain: Promise<Chain> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -95,8 +102,10 @@ export class Image {
     options: OpenOptions,
     metadata: Metadata | undefined,
     snapshot: Snapshot | undefined,
+    watch: AbortWatch,
   ) {
     this.storage = storage;
+    this.#watch = watch;
     this.#metadata = metadata;
     this.#cacheBytes = options.writable ? (options.cacheBytes ?? CACHE_BYTES) : undefined;
     this.format = metadata ? 'qcow2' : 'raw';
@@ -105,6 +114,10 @@ export class Image {
     this.#resolver = options.resolver;
     this.#snapshot = snapshot;
     this.#rawSize = wholeSectors(storage.size);
+    watch.onAbort(async () => {
+      this.#closing ??= this.#abandon();
+      await this.#closing;
+    });
   }
 
   /**
@@ -112,7 +125,7 @@ export class Image {
    * image owns its source, and the files given in `options`, from here on: they are closed with it,
    * also when opening fails.
    * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot),
-   *   INVALID_ARGUMENT (no source, a snapshot to be written), IO; with `writable` READ_ONLY (no `write`,
+   *   INVALID_ARGUMENT (no source, a snapshot to be written), IO, ABORTED; with `writable` READ_ONLY (no `write`,
    *   or marked corrupt) and REFUSED (needs a repair first)
    * @example
    * import { Image } from 'qcow2';
@@ -130,10 +143,19 @@ export class Image {
    * await image.close();
    */
   static async open(source: ImageSource, options: OpenOptions = {}): Promise<Image> {
-    const storage = storageOf(source);
+    const storage = await storageOf(source);
+    const watch = new AbortWatch(options.signal, storage.name);
+    return watch.race(Image.#open(storage, options, watch));
+  }
+
+  static async #open(storage: Storage, options: OpenOptions, watch: AbortWatch): Promise<Image> {
     let given: GivenFiles = {};
     try {
-      given = givenFiles(options);
+      given = await givenFiles(options);
+      watch.onAbort(async () => {
+        await storage.close();
+        await closeGiven(given);
+      });
       const format = given.format ?? (await probe(storage));
       const metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
       const snapshot =
@@ -143,8 +165,9 @@ export class Image {
       if (options.writable) requireWritable(storage, metadata);
       if (options.writable && snapshot)
         throw notWritable(storage, 'internal snapshots do not change');
-      return new Image(storage, given, options, metadata, snapshot);
+      return new Image(storage, given, options, metadata, snapshot, watch);
     } catch (error) {
+      watch.end();
       await storage.close();
       await closeGiven(given);
       throw error;
@@ -185,7 +208,7 @@ export class Image {
    * @throws Qcow2Error MALFORMED, TOO_LARGE, TRUNCATED, IO
    */
   async snapshots(): Promise<Snapshot[]> {
-    return this.metadata ? readSnapshots(this.storage, this.metadata) : [];
+    return this.metadata ? this.#watch.race(readSnapshots(this.storage, this.metadata)) : [];
   }
 
   /**
@@ -193,7 +216,7 @@ export class Image {
    * @throws Qcow2Error MALFORMED, TRUNCATED, IO
    */
   async bitmaps(): Promise<BitmapDirectoryEntry[]> {
-    return this.metadata ? readBitmaps(this.storage, this.metadata) : [];
+    return this.metadata ? this.#watch.race(readBitmaps(this.storage, this.metadata)) : [];
   }
 
   /**
@@ -201,7 +224,9 @@ export class Image {
    * @throws Qcow2Error MALFORMED, TOO_LARGE, TRUNCATED, IO
    */
   async luksHeader(): Promise<LuksHeader | undefined> {
-    return this.metadata ? readLuksHeader(this.storage, this.metadata) : undefined;
+    return this.metadata
+      ? this.#watch.race(readLuksHeader(this.storage, this.metadata))
+      : undefined;
   }
 
   /**
@@ -209,7 +234,8 @@ export class Image {
    * @throws Qcow2Error EXTERNAL_REFUSED, NEED_KEY, and those of opening each file
    * @internal
    */
-  chain(): Promise<Chain> {
+  async chain(): Promise<Chain> {
+    this.#watch.requireGoingOn();
     this.#chain ??= openChain(this.storage, this.metadata, this.#snapshot, this.kernel, {
       given: this.#given,
       resolver: this.#resolver,
@@ -217,7 +243,7 @@ export class Image {
       tableBytes: this.#cacheBytes,
       writable: this.writable,
     });
-    return this.#chain;
+    return this.#watch.race(this.#chain);
   }
 
   /**
@@ -337,12 +363,16 @@ export class Image {
   /**
    * Closes the file and every file opened below it, once the calls under way have ended. What was
    * written is complete and durable then.
-   * @throws Qcow2Error IO, if that failed now or before; the files are closed all the same
+   * @throws Qcow2Error IO, if that failed now or before; the files are closed all the same; ABORTED, if
+   *   the signal fires meanwhile
    */
   async close(): Promise<void> {
-    await this.#turn;
-    this.#closing ??= this.#close();
-    return this.#closing;
+    if (this.#closing === undefined) {
+      await this.#watch.race(this.#turn).catch(() => undefined);
+      this.#closing ??= this.#watch.race(this.#close());
+    }
+    await this.#closing;
+    this.#watch.end();
   }
 
   async #close(): Promise<void> {
@@ -355,6 +385,14 @@ export class Image {
       await closeGiven(this.#given);
       await this.storage.close();
     }
+  }
+
+  /** Closes what can be closed at once; nothing more is written. */
+  async #abandon(): Promise<void> {
+    // It may never come, or fail to.
+    this.#chain?.then((chain) => chain.close()).catch(() => undefined);
+    await closeGiven(this.#given);
+    await this.storage.close();
   }
 
   #change(
@@ -391,9 +429,12 @@ export class Image {
 
   /** One mapping or read at a time: the tables and buffers below are shared. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work);
+    const result = this.#turn.then(() => {
+      this.#watch.requireGoingOn();
+      return work();
+    });
     this.#turn = result.catch(() => undefined);
-    return result;
+    return this.#watch.race(result);
   }
 }
 
