@@ -40,7 +40,19 @@ export function run(command, args, cwd = folder) {
 
 /** Makes all images that are missing; a few minutes the first time. */
 export function prepareImages(log) {
-  if (existsSync(join(folder, STAMP))) return;
+  if (!existsSync(join(folder, STAMP))) makeImages(log);
+  makeTerabyte();
+}
+
+/** A disk of 1 TiB of which 100 GiB have clusters: nothing but metadata, 16 MiB of a sparse file. */
+function makeTerabyte() {
+  const name = 'terabyte.qcow2';
+  if (existsSync(join(folder, name))) return;
+  run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', name, '100G']);
+  run('qemu-img', ['resize', '-q', name, '1T']);
+}
+
+function makeImages(log) {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   log('preparing images from the files of this machine (once)');

@@ -118,6 +118,17 @@ async function writeManPage() {
   writeFileSync(join(freshOf(dist), 'qcow2.1'), manPage(manifest.version));
 }
 
+/** The schema of job files comes from the table they are read by. */
+async function writeSchema() {
+  const path = join(freshOf(modules), 'batch/job-schema.js');
+  const { jobFileSchema } = await import(pathToFileURL(path).href);
+  mkdirSync(join(freshOf(dist), 'schema'));
+  writeFileSync(
+    join(freshOf(dist), 'schema/batch-jobs.schema.json'),
+    `${JSON.stringify(jobFileSchema(), null, 2)}\n`,
+  );
+}
+
 async function writePackage() {
   for (const bundle of BUNDLES) await writeBundle(bundle);
   writeFileSync(join(freshOf(dist), 'cli/package.json'), '{ "type": "commonjs" }\n');
@@ -126,6 +137,7 @@ async function writePackage() {
   // For hosts that compile modules themselves; everything else has it embedded.
   copyFileSync(wasmPath('release-simd'), join(freshOf(dist), 'qcow2.wasm'));
   await writeManPage();
+  await writeSchema();
 }
 
 /** Two renames, so that a folder is missing for an instant at most. */

@@ -14,6 +14,7 @@ export type { HeaderExtension } from './format/header-extensions.ts';
 export type { LuksHeader, LuksKeySlot } from './format/luks-header.ts';
 export type { Snapshot } from './format/snapshot-table.ts';
 export type { BackingSource, GivenSources } from './image/given-files.ts';
+export { type HttpResolverOptions, httpResolver } from './image/http-resolver.ts';
 export type { SnapshotQuery } from './image/identify.ts';
 export { Image, type OpenOptions, type WriteZeroesOptions } from './image/image.ts';
 export type { Metadata } from './image/metadata.ts';
@@ -22,7 +23,17 @@ export type { OutsideFile, OutsideResolver } from './image/open-gate.ts';
 export { createKernel, type Kernel, type KernelBackend } from './kernel/kernel.ts';
 export { init } from './kernel/load.ts';
 export { type AdoptOptions, adopt } from './operations/adopt.ts';
+export { type AmendOptions, amend } from './operations/amend.ts';
 export { type BenchOptions, type BenchResult, bench } from './operations/bench.ts';
+export {
+  type AddBitmapOptions,
+  addBitmap,
+  clearBitmap,
+  disableBitmap,
+  enableBitmap,
+  mergeBitmap,
+  removeBitmap,
+} from './operations/bitmap.ts';
 export {
   type CheckFinding,
   type CheckOptions,
@@ -31,6 +42,7 @@ export {
   type FindingClass,
 } from './operations/check.ts';
 export type { DiskRange } from './operations/chunks.ts';
+export { type CommitOptions, commit } from './operations/commit.ts';
 export {
   type CompareDifference,
   type CompareOptions,
@@ -62,6 +74,13 @@ export {
 export { type MapEntry, type MapOptions, map } from './operations/map.ts';
 export { type MeasureOptions, type MeasureResult, measure } from './operations/measure.ts';
 export { pictureSvg } from './operations/picture-svg.ts';
+export { type NewBacking, type RebaseOptions, rebase } from './operations/rebase.ts';
+export {
+  type RepairMode,
+  type RepairOptions,
+  type RepairResult,
+  repair,
+} from './operations/repair.ts';
 export { type ResizeOptions, resize } from './operations/resize.ts';
 export {
   applySnapshot,
@@ -72,6 +91,8 @@ export {
 export { type ReadableImage, type ReadableOptions, toReadable } from './operations/stream.ts';
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
+export { type HttpOptions, HttpStorage } from './storage/http.ts';
+export type { HttpRequestOptions } from './storage/http-request.ts';
 export { MemoryStorage } from './storage/memory.ts';
 export { OpfsStorage, type SyncAccessHandle, type SyncFileHandle } from './storage/opfs.ts';
 export {

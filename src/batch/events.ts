@@ -1,4 +1,8 @@
 import type { Qcow2ErrorCode } from '../errors.ts';
+import type { ChecksumAlgorithm } from '../node/checksum.ts';
+
+/** What is being done for an image: its source checked, its target written, read again, digested. */
+export type JobPhase = 'check' | 'convert' | 'verify' | 'checksum';
 
 /** Which job an event is about: its place in the list, from 0, and its files. */
 export interface JobFiles {
@@ -7,29 +11,84 @@ export interface JobFiles {
   target: string;
 }
 
-/** A job begins. */
+/** A job begins, perhaps once more. */
 export interface JobStarted extends JobFiles {
   event: 'job-started';
   /** Threads that convert this image. */
   threads: number;
+  /** Number of the thread that leads them, from 0. */
+  thread: number;
+  /** From 1. */
+  attempt: number;
 }
 
-/** A running job: guest bytes done, of all. At most ten a second per job. */
+/** More threads have joined a running job. */
+export interface JobThreads {
+  event: 'job-threads';
+  job: number;
+  threads: number;
+}
+
+/** A running job: guest bytes done of a phase (of `check`: L2 tables). At most ten a second per job. */
 export interface JobProgress {
   event: 'job-progress';
   job: number;
+  phase: JobPhase;
+  /** Number of the phase among those of the job, from 0. */
+  step: number;
+  steps: number;
   done: number;
   total: number;
+  /** Bytes the target occupies by now. */
+  written: number;
+  /** Guest bytes a second, of the last seconds of this phase; null until known. */
+  rate: number | null;
+  /** Seconds to the end of the phase; null until known. */
+  eta: number | null;
+}
+
+/** A digest of a guest disk. */
+export interface JobChecksum {
+  algorithm: ChecksumAlgorithm;
+  /** Hexadecimal. */
+  digest: string;
+}
+
+/** What is known of a target that is there. */
+export interface TargetFigures {
+  /** Length of the disk. */
+  bytesVirtual: number;
+  /** What the inputs occupy on their file systems. */
+  bytesSource: number;
+  /** What the target occupies on its file system, with its external data file. */
+  bytesWritten: number;
+  checksum?: JobChecksum;
 }
 
 /** The target is there, whole and durable. */
-export interface JobFinished extends JobFiles {
+export interface JobFinished extends JobFiles, TargetFigures {
   event: 'job-finished';
+  /** Of the attempt that succeeded. */
   seconds: number;
-  /** Length of the disk. */
-  bytesVirtual: number;
-  /** What the target occupies on its file system, with its external data file. */
-  bytesWritten: number;
+  /** Seconds of each phase. */
+  phases: Partial<Record<JobPhase, number>>;
+  attempts: number;
+}
+
+/** The journal says that the target is done, and neither it nor its sources have changed since. */
+export interface JobSkipped extends JobFiles, TargetFigures {
+  event: 'job-skipped';
+}
+
+/** An attempt failed for a reason that may pass; the job waits and is tried again. */
+export interface JobRetry extends JobFiles {
+  event: 'job-retry';
+  /** The one that failed, from 1. */
+  attempt: number;
+  code: Qcow2ErrorCode;
+  message: string;
+  /** Seconds until it is tried again. */
+  delay: number;
 }
 
 /** Nothing is left of the target; what had its name before is still there. */
@@ -38,21 +97,34 @@ export interface JobFailed extends JobFiles {
   /** `INTERNAL`: a defect, or a thread that died. `ABORTED`: stopped, or never begun. */
   code: Qcow2ErrorCode | 'INTERNAL';
   message: string;
+  /** 0: it was never begun. */
+  attempts: number;
+}
+
+/** How a job ended. */
+export type JobEnd = JobFinished | JobSkipped | JobFailed;
+
+/** Numbers of jobs by how they ended. */
+export interface BatchCounts {
+  /** Converted now. */
+  succeeded: number;
+  /** Done by an earlier run. */
+  skipped: number;
+  failed: number;
 }
 
 /** What happens while a batch runs. Each is plain data: a line of `--log=json`. */
 export type BatchEvent =
   | { event: 'batch-started'; total: number; concurrency: number }
   | JobStarted
+  | JobThreads
   | JobProgress
-  | JobFinished
-  | JobFailed
-  | { event: 'batch-finished'; succeeded: number; failed: number; seconds: number };
+  | JobRetry
+  | JobEnd
+  | ({ event: 'batch-finished'; seconds: number } & BatchCounts);
 
 /** How a batch ended; `results` has one entry per job, in the order of the jobs. */
-export interface BatchSummary {
-  succeeded: number;
-  failed: number;
+export interface BatchSummary extends BatchCounts {
   seconds: number;
-  results: readonly (JobFinished | JobFailed)[];
+  results: readonly JobEnd[];
 }

@@ -2,72 +2,32 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import { ioError } from '../storage/file.ts';
+import { isHttpUrl } from '../storage/http-url.ts';
+import {
+  COMMON_KEYS,
+  CREATE_KEYS,
+  isObject,
+  JOB_KEYS,
+  type Keys,
+  matches,
+  RAW_CREATE_KEYS,
+} from './job-schema.ts';
 import type { BatchJob } from './jobs.ts';
 
-/** Checks a value; returns what is wrong with it as "must be ...", or null. */
-type Check = (value: unknown) => string | null;
+/** Names of files that are read as job files. */
+export const JOB_FILE_NAME = /\.(json|ndjson|jsonl)$/i;
 
-const text: Check = (value) =>
-  typeof value === 'string' && value !== '' && !value.includes('\0')
-    ? null
-    : 'must be a text that is not empty';
-const flag: Check = (value) => (typeof value === 'boolean' ? null : 'must be true or false');
-const bytes: Check = (value) =>
-  Number.isSafeInteger(value) && (value as number) >= 0
-    ? null
-    : 'must be a whole number from 0 to 2^53 - 1';
-const object: Check = (value) => (isObject(value) ? null : 'must be an object');
-const word =
-  (...words: string[]): Check =>
-  (value) =>
-    words.some((candidate) => candidate === value)
-      ? null
-      : `must be ${words.map((candidate) => `"${candidate}"`).join(' or ')}`;
-const texts: Check = (value) =>
-  Array.isArray(value) && value.length > 0 && value.every((item) => text(item) === null)
-    ? null
-    : 'must be a text or a list of texts, none of them empty';
-const textOrTexts: Check = (value) => text(value) && texts(value);
-const folders: Check = (value) =>
-  value === 'any' || (Array.isArray(value) && value.every((item) => text(item) === null))
-    ? null
-    : 'must be "any" or a list of folders';
+/** Those with a job a line. */
+const LINES_NAME = /\.(ndjson|jsonl)$/i;
 
-type Checks = Readonly<Record<string, Check>>;
-
-/** Keys that `defaults` and a job share. */
-const COMMON: Checks = {
-  inputFormat: word('qcow2', 'raw'),
-  snapshot: text,
-  format: word('raw', 'qcow2'),
-  compress: flag,
-  compressionLevel: word('fast', 'default', 'best'),
-  create: object,
-  allowExternal: folders,
-  share: flag,
-};
-const JOB: Checks = { input: textOrTexts, target: text, ...COMMON };
-/** `NewImageOptions`, by their names. Sizes are in bytes. */
-const CREATE: Checks = {
-  size: bytes,
-  clusterSize: bytes,
-  compat: word('0.10', '1.1'),
-  refcountBits: bytes,
-  extendedL2: flag,
-  lazyRefcounts: flag,
-  compressionType: word('zlib', 'zstd'),
-  dataFile: text,
-  dataFileRaw: flag,
-  preallocation: word('off', 'metadata', 'falloc', 'full'),
-  backingFile: text,
-  backingFormat: word('qcow2', 'raw'),
-};
-/** Those that a raw image can have. */
-const RAW_CREATE = ['size', 'preallocation'];
-const TOP: Checks = {
-  defaults: object,
-  jobs: (value) =>
-    Array.isArray(value) && value.length > 0 ? null : 'must be a list of at least one job',
+/** Of a whole file. */
+const TOP_KEYS: Keys = {
+  defaults: { schema: { type: 'object' }, must: 'an object', help: '' },
+  jobs: {
+    schema: { type: 'array', minItems: 1 },
+    must: 'a list of at least one job',
+    help: '',
+  },
 };
 
 /** A job as written, with the defaults filled in and every value checked. */
@@ -82,39 +42,57 @@ interface JobEntry {
   create?: NonNullable<BatchJob['create']>;
   allowExternal?: 'any' | string[];
   share?: boolean;
+  checkSource?: boolean;
+  verify?: boolean;
+  checksum?: NonNullable<BatchJob['checksum']>;
+  digest?: string;
 }
+
+/** Keys of a job that a `BatchJob` has by the same names. */
+const SAME_KEYS = [
+  'snapshot',
+  'compress',
+  'compressionLevel',
+  'share',
+  'checkSource',
+  'verify',
+  'checksum',
+  'digest',
+] as const;
 
 /**
  * Reads a job file. Names in it are relative to its folder.
  * @throws Qcow2Error NOT_FOUND, IO, INVALID_ARGUMENT
+ * @example
+ * import { readJobFile, runBatch } from 'qcow2';
+ *
+ * const { failed } = await runBatch(readJobFile('jobs.json'), { retries: 2 });
+ * console.log(failed);
  */
 export function readJobFile(file: string): BatchJob[] {
-  let json: string;
+  let text: string;
   try {
-    json = fs.readFileSync(file, 'utf8');
+    text = fs.readFileSync(file, 'utf8');
   } catch (error) {
     throw ioError(error, `Could not open '${file}'`, file);
   }
-  return parseJobs(json, file);
+  return parseJobs(text, file);
 }
 
 /**
- * Reads the text of a job file: `{ "defaults": {...}, "jobs": [ { "input", "target", ... } ] }`.
+ * Reads the text of a job file: `{ "defaults": {...}, "jobs": [ { "input", "target", ... } ] }`, or, by
+ * a name that ends with `.ndjson` or `.jsonl`, a job a line. Of the latter a line `{ "defaults": {...} }`
+ * is for those behind it, instead of earlier ones. The schema is `batch-jobs.schema.json`.
  * @param file its name, for messages and as the place names are relative to
- * @throws Qcow2Error INVALID_ARGUMENT: one line that names the job (from 0) and the key
+ * @throws Qcow2Error INVALID_ARGUMENT: one line that names the job (from 0) or the line (from 1) and the key
  */
-export function parseJobs(json: string, file: string): BatchJob[] {
+export function parseJobs(text: string, file: string): BatchJob[] {
   const reader = new JobFileReader(file);
-  let top: unknown;
-  try {
-    top = JSON.parse(json.replace(/^\ufeff/, ''));
-  } catch (error) {
-    throw reader.invalid(
-      `it is not JSON: ${String((error as Error).message).replace(/\s+/g, ' ')}`,
-    );
-  }
-  return reader.read(top);
+  const plain = text.replace(/^\ufeff/, '');
+  return LINES_NAME.test(file) ? reader.readLines(plain) : reader.readWhole(plain);
 }
+
+type Values = Record<string, unknown>;
 
 class JobFileReader {
   readonly #file: string;
@@ -125,88 +103,116 @@ class JobFileReader {
     this.#folder = path.dirname(file);
   }
 
-  invalid(what: string): Qcow2Error {
-    return new Qcow2Error('INVALID_ARGUMENT', `job file '${this.#file}': ${what}`, {
-      file: this.#file,
-    });
+  readWhole(text: string): BatchJob[] {
+    const top = this.#parse(text, '');
+    if (!isObject(top)) throw this.#invalid('it must hold an object with the key "jobs"');
+    // Editors find the schema by it.
+    const { $schema: _, ...rest } = top;
+    this.#check(rest, '', TOP_KEYS);
+    if (rest.jobs === undefined) throw this.#invalid('key "jobs" is missing');
+    const defaults = this.#defaults(rest.defaults ?? {}, 'defaults');
+    return (rest.jobs as unknown[]).map((job, index) => this.#job(job, defaults, `jobs[${index}]`));
   }
 
-  read(top: unknown): BatchJob[] {
-    if (!isObject(top)) throw this.invalid('it must hold an object with the key "jobs"');
-    this.#check(top, '', TOP);
-    if (top.jobs === undefined) throw this.invalid('key "jobs" is missing');
-    const defaults = (top.defaults ?? {}) as Record<string, unknown>;
-    this.#checkOptions(defaults, 'defaults', COMMON);
-    return (top.jobs as unknown[]).map((job, index) => {
-      const place = `jobs[${index}]`;
-      if (!isObject(job)) throw this.invalid(`${place}: must be an object`);
-      this.#checkOptions(job, place, JOB);
-      const create = { ...(defaults.create ?? {}), ...(job.create ?? {}) };
-      return this.#job({ ...defaults, ...job, create }, place);
-    });
+  readLines(text: string): BatchJob[] {
+    const jobs: BatchJob[] = [];
+    let defaults: Values = {};
+    for (const [index, line] of text.split('\n').entries()) {
+      if (line.trim() === '') continue;
+      const place = `line ${index + 1}`;
+      const value = this.#parse(line, `${place}: `);
+      if (isObject(value) && Object.keys(value).join() === 'defaults')
+        defaults = this.#defaults(value.defaults, `${place}: defaults`);
+      else jobs.push(this.#job(value, defaults, place));
+    }
+    if (jobs.length > 0) return jobs;
+    throw this.#invalid('it must hold at least one job, each a line of JSON');
   }
 
-  #checkOptions(value: Record<string, unknown>, place: string, checks: Checks): void {
-    this.#check(value, place, checks);
-    const { create } = value;
-    if (create !== undefined)
-      this.#check(create as Record<string, unknown>, `${place}.create`, CREATE);
+  #invalid(what: string): Qcow2Error {
+    const text = `job file '${this.#file}': ${what}`;
+    return new Qcow2Error('INVALID_ARGUMENT', text, { file: this.#file });
   }
 
-  #check(value: Record<string, unknown>, place: string, checks: Checks): void {
-    for (const [key, member] of Object.entries(value)) {
-      const check = Object.hasOwn(checks, key) ? checks[key] : undefined;
-      const at = place === '' ? '' : `${place}: `;
-      if (check === undefined) {
-        const known = Object.keys(checks).join(', ');
-        throw this.invalid(`${at}unknown key "${key}"; there are ${known}`);
-      }
-      const wrong = check(member);
-      if (wrong !== null) throw this.invalid(`${at}"${key}" ${wrong}`);
+  #parse(text: string, at: string): unknown {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      const why = String((error as Error).message).replace(/\s+/g, ' ');
+      throw this.#invalid(`${at}it is not JSON: ${why}`);
     }
   }
 
-  #job(merged: Record<string, unknown>, place: string): BatchJob {
+  #defaults(value: unknown, place: string): Values {
+    if (!isObject(value)) throw this.#invalid(`"${place}" must be an object`);
+    this.#checkOptions(value, place, COMMON_KEYS);
+    return value;
+  }
+
+  #checkOptions(value: Values, place: string, keys: Keys): void {
+    this.#check(value, place, keys);
+    const { create } = value;
+    if (create !== undefined) this.#check(create as Values, `${place}.create`, CREATE_KEYS);
+  }
+
+  #check(value: Values, place: string, keys: Keys): void {
+    const at = place === '' ? '' : `${place}: `;
+    for (const [key, member] of Object.entries(value)) {
+      const spec = Object.hasOwn(keys, key) ? keys[key] : undefined;
+      if (spec === undefined) {
+        const known = Object.keys(keys).join(', ');
+        throw this.#invalid(`${at}unknown key "${key}"; there are ${known}`);
+      }
+      if (!matches(spec.schema, member)) throw this.#invalid(`${at}"${key}" must be ${spec.must}`);
+    }
+  }
+
+  #job(value: unknown, defaults: Values, place: string): BatchJob {
+    if (!isObject(value)) throw this.#invalid(`${place}: must be an object`);
+    this.#checkOptions(value, place, JOB_KEYS);
+    const create = { ...(defaults.create as Values), ...(value.create as Values) };
+    const merged: Values = { ...defaults, ...value, create };
     for (const key of ['input', 'target', 'format'])
-      if (merged[key] === undefined) throw this.invalid(`${place}: key "${key}" is missing`);
+      if (merged[key] === undefined) throw this.#invalid(`${place}: key "${key}" is missing`);
     const entry = merged as unknown as JobEntry;
-    const { format, snapshot, compress, compressionLevel, create = {} } = entry;
-    const { allowExternal, share } = entry;
     this.#requireConsistent(entry, place);
+    return this.#batchJob(entry);
+  }
+
+  #batchJob(entry: JobEntry): BatchJob {
+    const { input, inputFormat: format, target, format: targetFormat, create = {} } = entry;
+    const { allowExternal = [] } = entry;
+    const same = SAME_KEYS.filter((key) => entry[key] !== undefined);
     return {
-      inputs: [entry.input].flat().map((input) => ({
-        path: this.#resolve(input),
-        format: entry.inputFormat,
+      inputs: [input].flat().map((name) => ({
+        path: isHttpUrl(name) ? name : this.#resolve(name),
+        format,
       })),
-      target: this.#resolve(entry.target),
-      targetFormat: format,
+      target: this.#resolve(target),
+      targetFormat,
       create,
-      ...(snapshot !== undefined && { snapshot }),
-      ...(compress !== undefined && { compress }),
-      ...(compressionLevel !== undefined && { compressionLevel }),
-      ...(share !== undefined && { share }),
+      ...Object.fromEntries(same.map((key) => [key, entry[key]])),
       allowExternal:
-        typeof allowExternal === 'object'
-          ? allowExternal.map((folder) => this.#resolve(folder))
-          : (allowExternal ?? []),
+        allowExternal === 'any'
+          ? 'any'
+          : allowExternal.map((name) => (isHttpUrl(name) ? name : this.#resolve(name))),
     };
   }
 
   /** What would otherwise have no effect is an error. */
-  #requireConsistent({ input, format, compress, create, snapshot }: JobEntry, place: string): void {
+  #requireConsistent(entry: JobEntry, place: string): void {
+    const { input, format, compress, create, snapshot, digest, checksum } = entry;
     if (Array.isArray(input) && input.length > 1 && snapshot !== undefined)
-      throw this.invalid(`${place}: "snapshot" needs a single input: it names a snapshot of it`);
+      throw this.#invalid(`${place}: "snapshot" needs a single input: it names a snapshot of it`);
+    if (digest !== undefined && checksum === undefined)
+      throw this.#invalid(`${place}: "digest" needs "checksum", which says of what kind it is`);
     if (format === 'qcow2') return;
-    if (compress) throw this.invalid(`${place}: "compress" needs "format": "qcow2"`);
-    const key = Object.keys(create ?? {}).find((name) => !RAW_CREATE.includes(name));
-    if (key !== undefined) throw this.invalid(`${place}.create: "${key}" needs "format": "qcow2"`);
+    if (compress) throw this.#invalid(`${place}: "compress" needs "format": "qcow2"`);
+    const key = Object.keys(create ?? {}).find((name) => !RAW_CREATE_KEYS.includes(name));
+    if (key !== undefined) throw this.#invalid(`${place}.create: "${key}" needs "format": "qcow2"`);
   }
 
   #resolve(name: string): string {
     return path.join(path.isAbsolute(name) ? '' : this.#folder, name);
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,21 +1,36 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
+import type { ChecksumAlgorithm } from '../node/checksum.ts';
+import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import type { ConvertFileOptions } from '../workers/convert-file.ts';
 
-/** One image of a batch: what `convertFile` takes, as far as it is plain data. */
-export type BatchJob = Pick<
-  ConvertFileOptions,
-  | 'inputs'
-  | 'snapshot'
-  | 'allowExternal'
-  | 'share'
-  | 'target'
-  | 'targetFormat'
-  | 'create'
-  | 'compress'
-  | 'compressionLevel'
->;
+/** One image of a batch: what `convertFile` takes, as far as it is plain data, and what is checked. */
+export interface BatchJob
+  extends Pick<
+    ConvertFileOptions,
+    | 'inputs'
+    | 'snapshot'
+    | 'allowExternal'
+    | 'share'
+    | 'target'
+    | 'targetFormat'
+    | 'create'
+    | 'compress'
+    | 'compressionLevel'
+  > {
+  /** Check the metadata of each qcow2 input first; a corrupt one fails the job. */
+  checkSource?: boolean;
+  /**
+   * Read the target again before it gets its name: compare it with the source and, if it is qcow2, check
+   * its metadata.
+   */
+  verify?: boolean;
+  /** Tell the digest of the target's disk; see `checksum`. */
+  checksum?: ChecksumAlgorithm;
+  /** The digest it must have, in hexadecimal. */
+  digest?: string;
+}
 
 /** What all images of a command line have in common. */
 export interface CommonJobOptions extends Omit<BatchJob, 'inputs' | 'snapshot' | 'target'> {
@@ -32,10 +47,15 @@ const IMAGE_ENDING = /(?<=.)\.(qcow2|img|raw)$/i;
 export function jobsFromInputs(inputs: readonly string[], options: CommonJobOptions): BatchJob[] {
   const { directory, inputFormat, ...common } = options;
   return inputs.map((input) => {
-    const name = path.basename(input).replace(IMAGE_ENDING, '');
+    const name = path.basename(withoutQuery(input)).replace(IMAGE_ENDING, '');
     const target = path.join(directory, `${name}.${common.targetFormat}`);
     return { ...common, inputs: [{ path: input, format: inputFormat }], target };
   });
+}
+
+/** What a URL calls its file; a path as it is. */
+function withoutQuery(input: string): string {
+  return isHttpUrl(input) ? input.replace(/[?#].*$/s, '') : input;
 }
 
 /**
@@ -69,7 +89,7 @@ export function filesWritten({ target, create }: BatchJob): string[] {
 
 function filesRead({ inputs, target, create }: BatchJob): string[] {
   const { backingFile } = create ?? {};
-  const paths = inputs.flatMap(filesGiven);
+  const paths = inputs.flatMap(filesGiven).filter((file) => !isHttpUrl(file));
   return backingFile === undefined ? paths : [...paths, besideTarget(target, backingFile)];
 }
 
@@ -79,12 +99,13 @@ function filesGiven({ path: file, dataFile, backingFile }: BatchJob['inputs'][nu
   return dataFile === undefined ? [file, ...below] : [file, dataFile, ...below];
 }
 
-function besideTarget(target: string, file: string): string {
+/** Where a file is that a target names. */
+export function besideTarget(target: string, file: string): string {
   return path.resolve(path.dirname(target), file);
 }
 
 function nameOf({ inputs }: BatchJob): string {
-  return inputs.map((input) => input.path).join("', '");
+  return inputs.map((input) => shownName(input.path)).join("', '");
 }
 
 /** File systems of these platforms usually take names that differ in case for the same. */

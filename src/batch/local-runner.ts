@@ -1,34 +1,62 @@
 import * as os from 'node:os';
-import { Worker } from 'node:worker_threads';
+import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
-import type { BatchEvent, BatchSummary, JobFailed, JobFiles, JobFinished } from './events.ts';
-import { type BatchJob, requireIndependent } from './jobs.ts';
-import type { BatchWorkerReply, BatchWorkerRequest, BatchWorkerStart } from './messages.ts';
-import { startOrder, threadShare, type WaitingJob } from './schedule.ts';
+import { shownName } from '../storage/http-url.ts';
+import type {
+  BatchCounts,
+  BatchEvent,
+  BatchSummary,
+  JobEnd,
+  JobFailed,
+  JobFiles,
+} from './events.ts';
+import { JobSlot, OpenJob, type SlotListener } from './job-slot.ts';
+import { type BatchJob, filesWritten, requireIndependent } from './jobs.ts';
+import type { Journal, JournalRecord } from './journal.ts';
+import { type MemoryCeilings, threadsWithin } from './memory.ts';
+import type { JobFailure, JobReply, JobThreadSettings } from './messages.ts';
+import { retryDelay } from './retry.ts';
+import type { JobResult } from './run-job.ts';
+import { Schedule, weightOf } from './schedule.ts';
 
 /** Most threads of a batch. */
 export const MAX_CONCURRENCY = 256;
 
+const RETRY_DELAY = 500;
+
 /** What a batch obeys and reports to. */
-export interface BatchOptions {
+export interface BatchOptions extends MemoryCeilings {
   /** Threads at work, and so the most images at a time: 1 to 256. Default one per core. */
   concurrency?: number | undefined;
   /** A job is finished when its target is on the disk; default true. False: when it is written. */
   durable?: boolean | undefined;
+  /**
+   * The calling thread is one of them: right where nothing else runs on it, since it comes to its
+   * events only between steps. Default false.
+   */
+  blocking?: boolean | undefined;
+  /** Path of the journal: what is done is noted there. Targets then are durable always. */
+  journal?: string | undefined;
+  /** Go on with the journal, if it is there: what is done and unchanged is skipped. Default false. */
+  resume?: boolean | undefined;
+  /** Attempts after the first for jobs that fail for a reason that may pass; default 0. */
+  retries?: number | undefined;
+  /** Milliseconds before the second attempt; twice as many before each that follows. Default 500. */
+  retryDelay?: number | undefined;
   signal?: AbortSignal | undefined;
   /** Called in order, as things happen. If it throws, the batch is aborted and fails with that. */
   onEvent?: (event: BatchEvent) => void;
 }
 
 /**
- * Converts many images on worker threads of this process. A failed job never stops the others. The
- * largest begin first; threads that nothing waits for help with the images that are left. Memory
- * depends on the concurrency, not on the number or size of the images.
+ * Converts many images on threads of this process. A failed job never stops the others. Small images do
+ * not wait for large ones; threads that nothing waits for help with the images that are left. Memory
+ * depends on the threads, not on the number or size of the images.
  *
  * An abort stops running jobs, removes what they wrote, and reports all others as aborted; the
- * summary comes as always.
- * @throws Qcow2Error INVALID_ARGUMENT: no jobs, concurrency out of range, or a job writes what
- *   another reads or writes
+ * summary comes as always. With a journal the next run goes on where this one was stopped or killed.
+ * @throws Qcow2Error INVALID_ARGUMENT: no jobs, an option out of range, or a job writes what another
+ *   reads or writes; REFUSED, IO of the journal
  * @example
  * import { runBatch } from 'qcow2';
  *
@@ -37,8 +65,9 @@ export interface BatchOptions {
  *     inputs: [{ path: `${name}.qcow2` }],
  *     target: `${name}.img`,
  *     targetFormat: 'raw',
+ *     verify: true,
  *   })),
- *   { concurrency: 2, onEvent: ({ event }) => console.log(event) },
+ *   { concurrency: 2, retries: 3, onEvent: ({ event }) => console.log(event) },
  * );
  * console.log(succeeded, results.map(({ target }) => target));
  */
@@ -47,178 +76,318 @@ export async function runBatch(
   options: BatchOptions = {},
 ): Promise<BatchSummary> {
   const concurrency = options.concurrency ?? Math.min(os.availableParallelism(), MAX_CONCURRENCY);
-  if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > MAX_CONCURRENCY) {
-    const text = `concurrency ${concurrency} is not possible: 1 to ${MAX_CONCURRENCY} are`;
-    throw new Qcow2Error('INVALID_ARGUMENT', text);
-  }
+  requireWhole('concurrency', concurrency, 1, MAX_CONCURRENCY);
+  requireWhole('number of retries', options.retries ?? 0, 0, Number.MAX_SAFE_INTEGER);
+  const { threads, perImage } = threadsWithin(options, concurrency);
   if (jobs.length === 0) throw new Qcow2Error('INVALID_ARGUMENT', 'a batch needs at least one job');
+  if (options.resume && options.journal === undefined)
+    throw new Qcow2Error('INVALID_ARGUMENT', 'there is nothing to resume without a journal');
   requireIndependent(jobs);
-  return new LocalRunner(structuredClone(jobs), concurrency, options).run();
+  const { journal: file, resume = false } = options;
+  const journal =
+    file === undefined ? undefined : new (await import('./journal.ts')).Journal(file, resume);
+  try {
+    return await new LocalRunner(structuredClone(jobs), threads, perImage, options, journal).run();
+  } finally {
+    journal?.close();
+  }
 }
 
-type Outcome =
-  | Pick<JobFinished, 'bytesVirtual' | 'bytesWritten'>
-  | Pick<JobFailed, 'code' | 'message'>;
-
-/** A thread and what it does. */
-interface Slot {
-  readonly worker: Worker;
-  current: { index: number; threads: number } | undefined;
-  /** Jobs begun and not finished, with the time they began: the current one and those being synced. */
-  readonly open: Map<number, number>;
-  /** What it died of. */
-  cause: Error | undefined;
+function requireWhole(what: string, value: number, least: number, most: number): void {
+  if (Number.isSafeInteger(value) && value >= least && value <= most) return;
+  const text = `${what} ${value} is not possible: ${least} to ${most} are`;
+  throw new Qcow2Error('INVALID_ARGUMENT', text);
 }
 
-class LocalRunner {
+/** What distinguishes the ends of a job, less its files. */
+type Outcome = JobEnd extends infer End
+  ? End extends JobEnd
+    ? Omit<End, keyof JobFiles>
+    : never
+  : never;
+
+class LocalRunner implements SlotListener {
   readonly #jobs: readonly BatchJob[];
-  readonly #concurrency: number;
+  readonly #threads: number;
   readonly #options: BatchOptions;
-  readonly #abort = new Int32Array(new SharedArrayBuffer(4));
-  readonly #slots = new Set<Slot>();
-  readonly #results: (JobFinished | JobFailed)[] = [];
-  #waiting: WaitingJob[];
-  #waitingWeight: number;
-  /** Threads not given to any job. */
-  #free: number;
-  #open: number;
-  #listenerError: { error: unknown } | undefined;
+  readonly #journal: Journal | undefined;
+  readonly #ids: readonly string[];
+  readonly #schedule: Schedule;
+  readonly #settings: JobThreadSettings;
+  readonly #slots = new Set<JobSlot>();
+  readonly #attempts: Uint32Array;
+  /** Jobs that wait until they are tried again. */
+  readonly #timers = new Map<number, NodeJS.Timeout>();
+  readonly #skipped = new Map<number, JournalRecord>();
+  readonly #results: JobEnd[] = [];
+  #unfinished: number;
+  /** Of the listener or the journal: ends the batch. */
+  #fatal: { error: unknown } | undefined;
   #allDone: () => void = () => {};
 
-  constructor(jobs: readonly BatchJob[], concurrency: number, options: BatchOptions) {
+  constructor(
+    jobs: readonly BatchJob[],
+    threads: number,
+    perImage: number,
+    options: BatchOptions,
+    journal: Journal | undefined,
+  ) {
     this.#jobs = jobs;
-    this.#concurrency = this.#free = concurrency;
+    this.#threads = threads;
     this.#options = options;
-    this.#open = jobs.length;
-    // The last is the next: taking it away is cheap.
-    this.#waiting = startOrder(jobs).reverse();
-    this.#waitingWeight = this.#waiting.reduce((sum, { weight }) => sum + weight, 0);
+    this.#journal = journal;
+    this.#unfinished = jobs.length;
+    this.#attempts = new Uint32Array(jobs.length);
+    this.#settings = {
+      abort: new Int32Array(new SharedArrayBuffer(4)),
+      durable: journal !== undefined || options.durable !== false,
+      identify: journal !== undefined,
+      partialTag: journal?.tag,
+    };
+    journal?.removeLeftovers(jobs.flatMap(filesWritten).map((file) => path.dirname(file)));
+    this.#ids = journal ? jobs.map((job) => journal.nameOf(job)) : [];
+    const weights = new Map<number, number>();
+    for (const [index, job] of jobs.entries()) {
+      const record = journal?.done(this.#ids[index]!);
+      if (record) this.#skipped.set(index, record);
+      else weights.set(index, weightOf(job));
+    }
+    this.#schedule = new Schedule(weights, threads, perImage);
   }
 
   async run(): Promise<BatchSummary> {
     const { signal } = this.#options;
     const began = performance.now();
-    const total = this.#jobs.length;
     const stop = (): void => this.#stop();
     const done = new Promise<void>((resolve) => {
       this.#allDone = resolve;
     });
     signal?.addEventListener('abort', stop, { once: true });
     try {
-      this.#emit({ event: 'batch-started', total, concurrency: this.#concurrency });
+      this.#emit({
+        event: 'batch-started',
+        total: this.#jobs.length,
+        concurrency: this.#threads,
+      });
+      for (const [index, { figures }] of this.#skipped)
+        this.#record(index, { event: 'job-skipped', ...figures });
       if (signal?.aborted) this.#stop();
       this.#startJobs();
-      await done;
+      if (this.#unfinished > 0) await done;
     } finally {
       signal?.removeEventListener('abort', stop);
-      await Promise.all([...this.#slots].map(({ worker }) => worker.terminate()));
+      await Promise.all([...this.#slots].map((slot) => slot.end()));
     }
-    const failed = this.#results.filter(({ event }) => event === 'job-failed').length;
-    const counts = { succeeded: total - failed, failed, seconds: secondsSince(began) };
-    this.#emit({ event: 'batch-finished', ...counts });
-    if (this.#listenerError) throw this.#listenerError.error;
-    return { ...counts, results: this.#results };
+    const summary = { ...countsOf(this.#results), seconds: secondsSince(began) };
+    this.#emit({ event: 'batch-finished', ...summary });
+    if (this.#fatal) throw this.#fatal.error;
+    return { ...summary, results: this.#results };
   }
 
   #startJobs(): void {
-    while (this.#free > 0 && this.#open > 0) {
-      const next = this.#waiting.pop();
-      if (next === undefined) return;
-      const { index, weight } = next;
-      const threads = threadShare(this.#free, weight, this.#waitingWeight);
-      this.#waitingWeight -= weight;
-      this.#free -= threads;
-      const slot = this.#idleSlot();
-      slot.current = { index, threads };
-      slot.open.set(index, performance.now());
-      this.#emit({ event: 'job-started', ...this.#files(index), threads });
-      const request: BatchWorkerRequest = { index, job: this.#jobs[index]!, threads };
-      slot.worker.postMessage(request);
+    const begun: number[] = [];
+    for (let job = this.#schedule.next(); job !== undefined; job = this.#schedule.next())
+      begun.push(job);
+    const grown = this.#schedule.grow();
+    for (const index of begun) {
+      grown.delete(index);
+      this.#begin(index);
+    }
+    for (const job of grown) {
+      const threads = this.#schedule.threadsOf(job);
+      const open = this.#slotOf(job)?.open.get(job);
+      if (open) Atomics.store(open.threads, 0, threads);
+      this.#emit({ event: 'job-threads', job, threads });
+    }
+    if (grown.size > 0) this.#retireIdle();
+  }
+
+  #begin(index: number): void {
+    const slot = this.#idleSlot();
+    this.#send(slot, index);
+    this.#started(slot, index);
+  }
+
+  #send(slot: JobSlot, index: number): void {
+    const open = new OpenJob();
+    slot.send({ index, job: this.#jobs[index]!, threads: open.threads }, open);
+  }
+
+  #started(slot: JobSlot, index: number): void {
+    const open = slot.open.get(index)!;
+    const threads = this.#schedule.threadsOf(index);
+    Atomics.store(open.threads, 0, threads);
+    slot.current = index;
+    const attempt = ++this.#attempts[index]!;
+    const files = this.#files(index);
+    this.#emit({ event: 'job-started', ...files, threads, thread: slot.number, attempt });
+    // This thread works, too, and does not see at once that another one is done.
+    if (this.#options.blocking && !slot.isCalling) {
+      slot.ahead = this.#schedule.nextBehind(index);
+      if (slot.ahead !== undefined) this.#send(slot, slot.ahead);
     }
   }
 
-  #idleSlot(): Slot {
-    for (const slot of this.#slots) if (slot.current === undefined) return slot;
-    const { durable = true } = this.#options;
-    const workerData: BatchWorkerStart = { abort: this.#abort, durable };
-    const worker = new Worker(new URL('./batch-worker.js', import.meta.url), { workerData });
-    const slot: Slot = { worker, current: undefined, open: new Map(), cause: undefined };
+  #idleSlot(): JobSlot {
+    for (const slot of this.#slots) if (slot.isIdle) return slot;
+    let number = 0;
+    const taken = new Set([...this.#slots].map((slot) => slot.number));
+    while (taken.has(number)) number++;
+    const { blocking = false, memory } = this.#options;
+    const isCalling = blocking && number === 0;
+    const slot = new JobSlot(number, this.#settings, this, isCalling, memory !== undefined);
     this.#slots.add(slot);
-    worker.on('message', (reply: BatchWorkerReply) => this.#receive(slot, reply));
-    worker.on('error', (error) => {
-      slot.cause = error;
-    });
-    worker.on('exit', () => this.#lose(slot));
     return slot;
   }
 
-  #receive(slot: Slot, { index, ...reply }: BatchWorkerReply): void {
-    if ('progress' in reply) {
-      this.#emit({ event: 'job-progress', job: index, ...reply.progress });
+  #slotOf(job: number): JobSlot | undefined {
+    for (const slot of this.#slots) if (slot.current === job) return slot;
+    return undefined;
+  }
+
+  /** Their threads now work for another image. */
+  #retireIdle(): void {
+    for (const slot of this.#slots) if (slot.isIdle && slot.open.size === 0) slot.retire();
+  }
+
+  reply(slot: JobSlot, { index, ...message }: JobReply): void {
+    const open = slot.open.get(index);
+    if (open === undefined) return;
+    if ('progress' in message) {
+      const { phase, done, total } = message.progress;
+      const speed = open.meter.update(phase, performance.now(), done, total);
+      this.#emit({ event: 'job-progress', job: index, ...message.progress, ...speed });
       return;
     }
-    if (slot.current?.index === index) {
-      this.#free += slot.current.threads;
-      slot.current = undefined;
-    }
-    if ('finished' in reply) this.#settle(slot, index, reply.finished);
-    else if ('failed' in reply) this.#settle(slot, index, reply.failed);
+    if (slot.current === index) this.#leave(slot);
+    if (!('written' in message)) slot.open.delete(index);
+    if ('failed' in message) this.#fail(index, message.failed);
+    if ('finished' in message) void this.#finish(index, message.finished, message.seconds);
     this.#startJobs();
   }
 
-  /** A thread that ended by itself takes its jobs with it, and a new one takes its place. */
-  #lose(slot: Slot): void {
-    this.#slots.delete(slot);
-    this.#free += slot.current?.threads ?? 0;
+  /** The thread of a slot is done with the current job and, if there is one ahead, does that. */
+  #leave(slot: JobSlot): void {
+    this.#schedule.end(slot.current!);
     slot.current = undefined;
-    const why = slot.cause ? `: ${slot.cause.message}` : '';
+    const { ahead } = slot;
+    if (ahead === undefined) return;
+    slot.ahead = undefined;
+    this.#schedule.begin(ahead);
+    this.#started(slot, ahead);
+  }
+
+  /** A thread that ended by itself takes its job with it, and a new one takes its place. */
+  lost(slot: JobSlot, cause: Error | undefined): void {
+    this.#slots.delete(slot);
+    if (slot.current !== undefined) this.#schedule.end(slot.current);
+    const why = cause ? `: ${cause.message}` : '';
     const message = `the converting thread died${why}`;
-    for (const index of [...slot.open.keys()])
-      this.#settle(slot, index, { code: 'INTERNAL', message });
-    this.#startJobs();
+    // What was sent ahead was not begun; what waited for the disk may not be there after a power cut.
+    for (const index of slot.open.keys())
+      if (index === slot.current)
+        this.#fail(index, { code: 'INTERNAL', message, isTransient: false });
+      else this.#waitAgain(index);
+    if (this.#unfinished > 0) this.#startJobs();
   }
 
-  #settle(slot: Slot, index: number, outcome: Outcome): void {
-    const began = slot.open.get(index)!;
-    slot.open.delete(index);
-    this.#record(index, outcome, began);
+  async #finish(index: number, result: JobResult, seconds: number): Promise<void> {
+    const { phases, sources, targets, ...figures } = result;
+    const record = { done: this.#ids[index] ?? '', at: new Date().toISOString() };
+    try {
+      await this.#journal?.append({ ...record, figures, sources, targets });
+    } catch (error) {
+      this.#giveUp(error);
+    }
+    const ended = { seconds: Math.round(1000 * seconds) / 1000, ...figures, phases };
+    this.#record(index, { event: 'job-finished', ...ended, attempts: this.#attempts[index]! });
   }
 
-  #record(index: number, outcome: Outcome, began: number): void {
-    const files = this.#files(index);
-    const result: JobFinished | JobFailed =
-      'code' in outcome
-        ? { event: 'job-failed', ...files, ...outcome }
-        : { event: 'job-finished', ...files, seconds: secondsSince(began), ...outcome };
+  #fail(index: number, { isTransient, code, message }: JobFailure): void {
+    const { retries = 0, retryDelay: first = RETRY_DELAY } = this.#options;
+    const attempt = this.#attempts[index]!;
+    if (!isTransient || attempt > retries || this.#isStopped) {
+      this.#record(index, { event: 'job-failed', code, message, attempts: attempt });
+      return;
+    }
+    const delay = retryDelay(attempt, first);
+    const failure = { attempt, code: code as Exclude<typeof code, 'INTERNAL'>, message };
+    const seconds = Math.round(delay) / 1000;
+    this.#emit({ event: 'job-retry', ...this.#files(index), ...failure, delay: seconds });
+    const again = (): void => {
+      this.#timers.delete(index);
+      this.#waitAgain(index);
+      this.#startJobs();
+    };
+    this.#timers.set(index, setTimeout(again, delay));
+  }
+
+  #waitAgain(index: number): void {
+    this.#schedule.retry(index, weightOf(this.#jobs[index]!));
+    if (this.#isStopped) this.#abortWaiting();
+  }
+
+  #record(index: number, outcome: Outcome): void {
+    const result = { ...outcome, ...this.#files(index) } as JobEnd;
     this.#results[index] = result;
-    this.#open--;
+    this.#unfinished--;
     this.#emit(result);
-    if (this.#open === 0) this.#allDone();
+    if (this.#unfinished === 0) this.#allDone();
+  }
+
+  get #isStopped(): boolean {
+    return Atomics.load(this.#settings.abort, 0) !== 0;
   }
 
   /** Running jobs find out by themselves; what waits has failed now. */
   #stop(): void {
-    if (Atomics.exchange(this.#abort, 0, 1) !== 0) return;
-    const waiting = this.#waiting.reverse();
-    this.#waiting = [];
-    const outcome = { code: 'ABORTED', message: 'the batch was aborted' } as const;
-    for (const { index } of waiting) this.#record(index, outcome, 0);
+    if (Atomics.exchange(this.#settings.abort, 0, 1) === 0) this.#abortWaiting();
+  }
+
+  #abortWaiting(): void {
+    const waiting = this.#schedule.drop();
+    for (const [index, timer] of this.#timers) {
+      clearTimeout(timer);
+      waiting.push(index);
+    }
+    this.#timers.clear();
+    const outcome: Pick<JobFailed, 'event' | 'code' | 'message'> = {
+      event: 'job-failed',
+      code: 'ABORTED',
+      message: 'the batch was aborted',
+    };
+    for (const index of waiting)
+      this.#record(index, { ...outcome, attempts: this.#attempts[index]! });
+  }
+
+  #giveUp(error: unknown): void {
+    this.#fatal ??= { error };
+    this.#stop();
   }
 
   #files(job: number): JobFiles {
     const { inputs, target } = this.#jobs[job]!;
-    return { job, inputs: inputs.map((input) => input.path), target };
+    return { job, inputs: inputs.map((input) => shownName(input.path)), target };
   }
 
   #emit(event: BatchEvent): void {
-    if (this.#listenerError) return;
+    if (this.#fatal) return;
     try {
       this.#options.onEvent?.(event);
     } catch (error) {
-      this.#listenerError = { error };
-      this.#stop();
+      this.#giveUp(error);
     }
   }
+}
+
+function countsOf(results: readonly JobEnd[]): BatchCounts {
+  const count = (event: JobEnd['event']): number =>
+    results.filter((result) => result.event === event).length;
+  return {
+    succeeded: count('job-finished'),
+    skipped: count('job-skipped'),
+    failed: count('job-failed'),
+  };
 }
 
 function secondsSince(began: number): number {

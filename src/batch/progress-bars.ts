@@ -1,4 +1,4 @@
-import type { BatchProgress, RunningImage } from './progress-state.ts';
+import { type BatchProgress, imageFraction, type RunningImage } from './progress-state.ts';
 import { fitText } from './text-width.ts';
 
 /** What the bars are drawn for. */
@@ -13,11 +13,16 @@ export interface BarOptions {
   label: (job: number) => string;
 }
 
+/** What is done for an image when it is not being converted; no wider than a rate. */
+const PHASE_WORDS = { check: 'checking', verify: 'verifying', checksum: 'checksum' };
+
 const MIB = 1024 * 1024;
 const RATE_COLUMNS = 12;
 const PERCENT_COLUMNS = 5;
 /** Narrower terminals get short texts. */
 const NARROW = 42;
+/** Those narrower still have room for the number of images only. */
+const TINY = 20;
 /** The remaining time is not guessed before this many milliseconds. */
 const ESTIMATE_AFTER = 2000;
 
@@ -37,19 +42,23 @@ export function barLines(progress: BatchProgress, options: BarOptions): string[]
   return lines;
 }
 
-function imageLine({ job, began, done, total }: RunningImage, options: BarOptions): string {
-  const seconds = (options.now - began) / 1000;
-  const rate = seconds > 0 && done > 0 ? `${(done / MIB / seconds).toFixed(0)} MiB/s` : '';
-  return line(options.label(job), total > 0 ? done / total : 0, rate, options);
+function imageLine(image: RunningImage, options: BarOptions): string {
+  const { job, phase, rate } = image;
+  // Tables are counted while the source is checked, not bytes.
+  const speed = rate === null || phase === 'check' ? '' : `${(rate / MIB).toFixed(0)} MiB/s`;
+  const tail = phase === 'convert' ? speed : PHASE_WORDS[phase];
+  return line(options.label(job), imageFraction(image), tail, options);
 }
 
 function batchLine(progress: BatchProgress, options: BarOptions): string {
-  const { succeeded, failed, total, fraction } = progress;
+  const { failed, total, fraction, skipped, ended: count } = progress;
   const elapsed = options.now - progress.began;
+  // What an earlier run has done took none of this time.
+  const before = total > 0 ? skipped / total : 0;
+  const made = fraction - before;
   const left =
-    elapsed >= ESTIMATE_AFTER && fraction > 0 ? elapsed / fraction - elapsed : Number.NaN;
-  const failures = failed > 0 ? `, ${failed} failed` : '';
-  const count = succeeded + failed;
+    elapsed >= ESTIMATE_AFTER && made > 0 ? (elapsed * (1 - fraction)) / made : Number.NaN;
+  const failures = failed > 0 && options.columns >= TINY ? `, ${failed} failed` : '';
   const narrow = options.columns < NARROW;
   const label = narrow ? `${count}/${total}${failures}` : `${count} of ${total} images${failures}`;
   return line(label, fraction, Number.isNaN(left) ? '' : `${clock(left)} left`, options);

@@ -1,4 +1,4 @@
-import type { BatchEvent } from './events.ts';
+import type { BatchEvent, JobPhase } from './events.ts';
 
 /** An image that is being converted. */
 export interface RunningImage {
@@ -8,6 +8,17 @@ export interface RunningImage {
   /** Guest bytes; both 0 until the size is known. */
   done: number;
   total: number;
+  phase: JobPhase;
+  /** Number of the phase, from 0, of how many. */
+  step: number;
+  steps: number;
+  /** Bytes a second of the last seconds; null until known. */
+  rate: number | null;
+}
+
+/** Part of an image that is done, 0 to 1. */
+export function imageFraction({ done, total, step, steps }: RunningImage): number {
+  return total > 0 ? (step + done / total) / steps : step / steps;
 }
 
 /** How far a batch is, from its events. */
@@ -15,6 +26,8 @@ export class BatchProgress {
   total = 0;
   succeeded = 0;
   failed = 0;
+  /** Done by an earlier run. */
+  skipped = 0;
   began = 0;
   /** In the order in which they began. */
   readonly running = new Map<number, RunningImage>();
@@ -27,10 +40,28 @@ export class BatchProgress {
         this.began = now;
         break;
       case 'job-started':
-        this.running.set(event.job, { job: event.job, began: now, done: 0, total: 0 });
+        this.running.set(event.job, {
+          job: event.job,
+          began: now,
+          done: 0,
+          total: 0,
+          phase: 'convert',
+          step: 0,
+          steps: 1,
+          rate: null,
+        });
         break;
-      case 'job-progress':
-        Object.assign(this.running.get(event.job) ?? {}, { done: event.done, total: event.total });
+      case 'job-progress': {
+        const { done, total, phase, step, steps, rate } = event;
+        const image = this.running.get(event.job);
+        if (image) Object.assign(image, { done, total, phase, step, steps, rate });
+        break;
+      }
+      case 'job-retry':
+        this.running.delete(event.job);
+        break;
+      case 'job-skipped':
+        this.skipped++;
         break;
       case 'job-finished':
         this.running.delete(event.job);
@@ -45,8 +76,13 @@ export class BatchProgress {
 
   /** Part of the images that is done, 0 to 1; running ones count by what is done of them. */
   get fraction(): number {
-    let images = this.succeeded + this.failed;
-    for (const { done, total } of this.running.values()) if (total > 0) images += done / total;
+    let images = this.ended;
+    for (const image of this.running.values()) images += imageFraction(image);
     return this.total === 0 ? 0 : images / this.total;
+  }
+
+  /** Images that are done or failed. */
+  get ended(): number {
+    return this.succeeded + this.failed + this.skipped;
   }
 }

@@ -17,15 +17,15 @@ export type StreamTarget = ByteSink | ((length: number) => ByteSink | Promise<By
 /** What to convert, and where to. The options of the new image are those of `toReadable`. */
 export interface WorkerConversion
   extends Omit<ReadableOptions, 'kernel' | 'onProgress' | 'signal'> {
-  /** The image: a `Blob` or `File`, or a handle of a file. */
-  source: Blob | FileHandle;
+  /** The image: a `Blob` or `File`, a handle of a file, or the URL of a file on a server that serves ranges. */
+  source: Blob | FileHandle | string | URL;
   /** What the source is. Absent: probed by its first bytes. */
   sourceFormat?: 'qcow2' | 'raw';
   /**
    * Backing and data files, by the names the images have for them, with or without folders. None is
    * read that is not given here.
    */
-  files?: Readonly<Record<string, Blob | FileHandle>>;
+  files?: Readonly<Record<string, Blob | FileHandle | string | URL>>;
   /** Converts the disk as of this internal snapshot: its id, or else its name. */
   snapshot?: string;
   /**
@@ -89,9 +89,13 @@ export async function convertInWorker(
   request: WorkerConversion,
   options: WorkerOptions = {},
 ): Promise<WorkerResult> {
-  const { source, sourceFormat, files = {}, snapshot, target, ...rest } = request;
+  const { source: given, sourceFormat, files: others = {}, snapshot, target, ...rest } = request;
   const { onProgress, signal, backend, module, ...place } = options;
   requireGoingOn(signal);
+  const source = sendable(given);
+  const files = Object.fromEntries(
+    Object.entries(others).map(([name, other]) => [name, sendable(other)]),
+  );
   const { file, stream } = splitTarget(target);
   if (file) await requireOther(file, [source, ...Object.values(files)]);
   const start: WorkerStart = {
@@ -200,6 +204,12 @@ function resultOf(message: WorkerMessage & { kind: 'done' }): Omit<WorkerResult,
   return { sha256, backend, memoryBytes };
 }
 
+/** Relative to the page, which the worker knows nothing of. */
+function sendable(source: WorkerConversion['source']): SentSource {
+  const isUrl = typeof source === 'string' || source instanceof URL;
+  return isUrl ? new URL(source, location.href).href : source;
+}
+
 function splitTarget(target: WorkerConversion['target']): {
   file?: SyncFileHandle;
   stream?: StreamTarget;
@@ -213,7 +223,7 @@ function splitTarget(target: WorkerConversion['target']): {
 async function requireOther(target: SyncFileHandle, sources: readonly SentSource[]): Promise<void> {
   const handle = target as unknown as FileSystemHandle;
   for (const source of sources) {
-    if (!('getFile' in source)) continue;
+    if (typeof source === 'string' || !('getFile' in source)) continue;
     if (!(await handle.isSameEntry(source as unknown as FileSystemHandle))) continue;
     const text = `'${target.name}' is read and cannot be written at the same time: choose another target`;
     throw new Qcow2Error('REFUSED', text, { file: target.name });

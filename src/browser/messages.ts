@@ -4,8 +4,8 @@ import type { ReadableOptions } from '../operations/stream.ts';
 import type { SyncFileHandle } from '../storage/opfs.ts';
 import type { FileHandle } from '../storage/source.ts';
 
-/** What a worker can be sent to read an image from. */
-export type SentSource = Blob | FileHandle;
+/** What a worker can be sent to read an image from; text is a URL. */
+export type SentSource = Blob | FileHandle | string;
 
 /** What a worker is started with. */
 export interface WorkerStart {

@@ -15,16 +15,14 @@ export interface WorkerPlace {
   workerUrl?: string | URL;
 }
 
+/** What bundlers copy as it is: the file needs no other. */
+const WORKER_FILE = new URL('./browser/worker.js', import.meta.url);
+
 /** A new worker; that it cannot be started shows as an `error` event. */
-export function startWorker({ worker = 'blob', workerUrl }: WorkerPlace): Worker {
+export function startWorker({ worker = 'blob', workerUrl = WORKER_FILE }: WorkerPlace): Worker {
   const options = { type: 'module', name: 'qcow2' } as const;
-  if (worker === 'file') {
-    if (workerUrl !== undefined) return new Worker(workerUrl, options);
-    // Written out, since this is what bundlers look for.
-    return new Worker(new URL('./browser/worker.js', import.meta.url), { type: 'module' });
-  }
-  const file = workerUrl ?? new URL('./browser/worker.js', import.meta.url);
-  const { href } = new URL(file, location.href);
+  if (worker === 'file') return new Worker(workerUrl, options);
+  const { href } = new URL(workerUrl, location.href);
   const blob = new Blob([`import ${JSON.stringify(href)};`], { type: 'text/javascript' });
   const url = URL.createObjectURL(blob);
   const started = new Worker(url, options);

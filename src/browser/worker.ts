@@ -7,7 +7,9 @@ import { init } from '../kernel/load.ts';
 import { Sha256 } from '../kernel/sha256.ts';
 import { planStream } from '../operations/stream.ts';
 import type { Piece } from '../operations/stream-parts.ts';
+import { HttpStorage } from '../storage/http.ts';
 import { OpfsStorage, type SyncFileHandle } from '../storage/opfs.ts';
+import type { ImageSource } from '../storage/source.ts';
 import {
   PIECES_UNDER_WAY,
   type SentError,
@@ -48,7 +50,7 @@ async function convert(start: WorkerStart): Promise<WorkerMessage> {
   const { source, sourceFormat: format, snapshot } = start;
   const open: OpenOptions = { kernel, resolver, ...(format && { format }) };
   if (snapshot !== undefined) open.snapshot = snapshot;
-  const image = await Image.open(source, open);
+  const image = await Image.open(await sourceOf(source), open);
   // What grows the kernel's memory must not happen with a read under way.
   await image.chain();
   const hash = new Sha256(kernel);
@@ -71,8 +73,12 @@ function among(files: Readonly<Record<string, SentSource>>): OutsideResolver {
   return (file) => {
     const found = given.get(file.name) ?? given.get(file.name.replace(/^.*[/\\]/, ''));
     if (found === undefined) throw refusal(file, 'give it in files, under this name');
-    return found;
+    return sourceOf(found);
   };
+}
+
+function sourceOf(source: SentSource): ImageSource | Promise<ImageSource> {
+  return typeof source === 'string' ? HttpStorage.open(source) : source;
 }
 
 function progress(): (done: number, total: number) => void {

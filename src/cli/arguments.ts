@@ -8,12 +8,14 @@ import { type OptionName, VERBS, type VerbName, type VerbSpec } from './options.
 export class Arguments<V extends VerbName> {
   readonly operands: readonly string[];
   readonly #verb: V;
-  readonly #options: ReadonlyMap<string, readonly string[]>;
+  readonly #options: ParsedOptions['options'];
+  readonly #sequence: ParsedOptions['sequence'];
 
-  constructor(verb: V, { operands, options }: ParsedOptions) {
+  constructor(verb: V, { operands, options, sequence }: ParsedOptions) {
     this.operands = operands;
     this.#verb = verb;
     this.#options = options;
+    this.#sequence = sequence;
   }
 
   /** Whether the option was given. */
@@ -29,6 +31,14 @@ export class Arguments<V extends VerbName> {
   /** The arguments of all uses of an option. */
   values(name: OptionName<V>): readonly string[] {
     return this.#options.get(name) ?? [];
+  }
+
+  /** Those of some options that were given, with their arguments, in the order of the command line. */
+  inOrder<N extends OptionName<V>>(names: readonly N[]): { name: N; value: string }[] {
+    return this.#sequence.flatMap(([given, value]) => {
+      const name = names.find((candidate) => candidate === given);
+      return name === undefined ? [] : [{ name, value }];
+    });
   }
 
   #spelling(name: OptionName<V>): string {

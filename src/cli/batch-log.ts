@@ -1,9 +1,11 @@
 import type {
   BatchEvent,
   BatchSummary,
+  JobEnd,
   JobFailed,
   JobFiles,
   JobFinished,
+  JobRetry,
 } from '../batch/events.ts';
 import { LiveLines } from '../batch/live-lines.ts';
 import { barLines } from '../batch/progress-bars.ts';
@@ -56,11 +58,14 @@ export class LineLog implements BatchLog {
 
   event(event: BatchEvent): void {
     if (event.event === 'job-failed') this.#context.writeError(failureLine(event));
-    if (event.event !== 'job-finished' || this.#quiet) return;
+    if (event.event === 'job-retry') this.#context.writeError(retryLine(event));
+    if (this.#quiet) return;
+    if (event.event === 'job-skipped')
+      this.#context.write(`${names(event)}: done before${checksumText(event)}\n`);
+    if (event.event !== 'job-finished') return;
     const { bytesVirtual, seconds } = event;
-    const names = `${jobName(event)} -> ${printable(event.target)}`;
     const figures = `${sizeText(bytesVirtual)} in ${seconds.toFixed(2)} s, ${rateText(event)}`;
-    this.#context.write(`${names}: ${figures}\n`);
+    this.#context.write(`${names(event)}: ${figures}${checksumText(event)}\n`);
   }
 
   close(): void {}
@@ -109,9 +114,9 @@ export class BarLog implements BatchLog {
     if (event.event === 'job-started') this.#names.set(event.job, jobName(event));
     if (event.event === 'job-finished' || event.event === 'job-failed')
       this.#names.delete(event.job);
-    if (event.event !== 'job-failed') return;
+    if (event.event !== 'job-failed' && event.event !== 'job-retry') return;
     this.#lines.clear();
-    this.#context.writeError(failureLine(event));
+    this.#context.writeError(event.event === 'job-retry' ? retryLine(event) : failureLine(event));
   }
 
   close(): void {
@@ -172,10 +177,15 @@ export function summaryTable(
     const gap = ' '.repeat(COLUMN_GAP);
     return (fitText(image, widths[0]!) + gap + shown + padding + numbers).trimEnd();
   });
-  return `${lines.join('\n')}\n${totalLine(summary)}`;
+  const digests = summary.results.flatMap((result) =>
+    'checksum' in result ? `${names(result)}${checksumText(result)}\n` : [],
+  );
+  return `${lines.join('\n')}\n${digests.join('')}${totalLine(summary)}`;
 }
 
-function tableRow(result: JobFinished | JobFailed): string[] {
+function tableRow(result: JobEnd): string[] {
+  if (result.event === 'job-skipped')
+    return [jobName(result), 'before', sizeText(result.bytesVirtual), '', ''];
   if (result.event === 'job-failed')
     return [jobName(result), result.code === 'ABORTED' ? 'aborted' : 'failed', '', '', ''];
   const { bytesVirtual, seconds } = result;
@@ -190,6 +200,19 @@ function tableRow(result: JobFinished | JobFailed): string[] {
 
 function jobName({ inputs }: JobFiles): string {
   return inputs.map(printable).join(' + ');
+}
+
+function names(files: JobFiles): string {
+  return `${jobName(files)} -> ${printable(files.target)}`;
+}
+
+function checksumText({ checksum }: Pick<JobFinished, 'checksum'>): string {
+  return checksum === undefined ? '' : `, ${checksum.algorithm} ${checksum.digest}`;
+}
+
+function retryLine({ attempt, delay, message, ...files }: JobRetry): string {
+  const when = `attempt ${attempt} failed, the next in ${delay.toFixed(1)} s`;
+  return `qcow2: ${jobName(files)}: ${printable(message)} (${when})\n`;
 }
 
 /** Of the disk's length: holes count. */
@@ -210,9 +233,10 @@ function abortLine({ results }: BatchSummary): string {
     : `qcow2: the batch was aborted, ${imageCount(aborted)} not converted\n`;
 }
 
-function totalLine({ succeeded, failed, seconds }: BatchSummary): string {
+function totalLine({ succeeded, skipped, failed, seconds }: BatchSummary): string {
+  const before = skipped === 0 ? '' : `, ${skipped} done before`;
   const failures = failed === 0 ? '' : `, ${failed} failed`;
-  return `${imageCount(succeeded)} converted${failures}, ${seconds.toFixed(2)} s\n`;
+  return `${imageCount(succeeded)} converted${before}${failures}, ${seconds.toFixed(2)} s\n`;
 }
 
 function imageCount(count: number): string {

@@ -52,6 +52,16 @@ export function inputImage(
 }
 
 /**
+ * Refuses `-U` for an image that is to be written.
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function requireUnshared({ share }: Pick<InputOptions, 'share'>, path: string): void {
+  if (!share) return;
+  const text = `Could not open '${path}': force-share=on can only be used with read-only images`;
+  throw new Qcow2Error('INVALID_ARGUMENT', text, { file: path });
+}
+
+/**
  * Reads a format name.
  * @throws Qcow2Error INVALID_ARGUMENT
  */

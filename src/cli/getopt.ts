@@ -16,6 +16,8 @@ export interface OptionShape {
 export interface ParsedOptions {
   /** Arguments per option name, in order of appearance; a switch has an empty string per use. */
   readonly options: ReadonlyMap<string, readonly string[]>;
+  /** The same options with their arguments, in the order of the command line. */
+  readonly sequence: readonly (readonly [name: string, value: string])[];
   readonly operands: readonly string[];
 }
 
@@ -36,10 +38,12 @@ export function parseOptions(
   negativeOperands = false,
 ): ParsedOptions {
   const options = new Map<string, string[]>();
+  const sequence: [string, string][] = [];
   const operands: string[] = [];
   let at = 0;
 
   const add = (shape: OptionShape, value: string): void => {
+    sequence.push([shape.name, value]);
     const values = options.get(shape.name);
     if (values === undefined) options.set(shape.name, [value]);
     else values.push(value);
@@ -82,7 +86,7 @@ export function parseOptions(
     else if (word.startsWith('-') && word !== '-') readCluster(word.slice(1));
     else operands.push(word);
   }
-  return { options, operands };
+  return { options, sequence, operands };
 }
 
 /** The option with this long name, or the only one that begins so. */

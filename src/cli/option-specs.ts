@@ -35,7 +35,7 @@ export const ALLOW_EXTERNAL = {
   name: 'allow-external',
   long: 'allow-external',
   argument: 'DIR|any',
-  help: 'also open backing and data files below DIR (repeatable), or any regular file',
+  help: 'also open backing and data files below DIR or URL (repeatable), or any regular file',
 } as const;
 export const OBJECT = {
   name: 'object',

@@ -27,6 +27,8 @@ export interface VerbSpec {
   readonly options: readonly OptionSpec[];
   /** Words such as `-5G` are operands, not options. */
   readonly negativeOperands?: boolean;
+  /** It opens images for a short look only, which keeps nobody from writing to them. */
+  readonly looksOnly?: boolean;
   /** Operands that need a line each: how they are written, and what they are. */
   readonly operandHelp?: readonly (readonly [string, string])[];
 }
@@ -34,6 +36,7 @@ export interface VerbSpec {
 /** Every verb with its options: the only place that knows them. */
 export const VERBS = {
   info: {
+    looksOnly: true,
     summary: 'Print what is known about an image without reading its data.',
     operands: 'FILE',
     minOperands: 1,
@@ -49,6 +52,7 @@ export const VERBS = {
     ],
   },
   map: {
+    looksOnly: true,
     summary: 'Print which file, and where in it, holds each range of the virtual disk.',
     operands: 'FILE',
     minOperands: 1,
@@ -100,8 +104,7 @@ export const VERBS = {
         short: 'r',
         long: 'repair',
         argument: 'leaks|all',
-        help: '',
-        refused: 'images are checked only, not repaired',
+        help: 'repair leaked clusters, or all that can be repaired without a guess',
       },
       {
         name: 'source-cache',
@@ -117,6 +120,7 @@ export const VERBS = {
     ],
   },
   create: {
+    looksOnly: true,
     summary: 'Create an empty image.',
     operands: 'FILE [SIZE]',
     minOperands: 1,
@@ -250,6 +254,7 @@ export const VERBS = {
     ],
   },
   measure: {
+    looksOnly: true,
     summary: 'Tell how much space an image takes when it is converted or created.',
     operands: '--size SIZE | FILE',
     minOperands: 0,
@@ -414,6 +419,121 @@ export const VERBS = {
       OBJECT,
     ],
   },
+  amend: {
+    summary: 'Change options of an image: version, width of counters, size, data file.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      SOURCE_FORMAT,
+      { ...CREATE_OPTIONS, help: 'options to change (repeatable); -o help lists them' },
+      PROGRESS,
+      QUIET,
+      { name: 'cache', short: 't', argument: 'MODE', help: 'cache mode of the image, accepted' },
+      { name: 'force', long: 'force', help: 'accepted: nothing here needs it' },
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
+  bitmap: {
+    summary: 'Change the dirty bitmaps of an image, by actions in the order they are given.',
+    operands: 'FILE BITMAP',
+    minOperands: 2,
+    maxOperands: 2,
+    options: [
+      { name: 'add', long: 'add', help: 'make the bitmap, clear and enabled' },
+      { name: 'remove', long: 'remove', help: 'remove it, also if it is inconsistent' },
+      { name: 'clear', long: 'clear', help: 'clear all its bits' },
+      { name: 'enable', long: 'enable', help: 'record what is written from now on' },
+      { name: 'disable', long: 'disable', help: 'record nothing more' },
+      {
+        name: 'merge',
+        long: 'merge',
+        argument: 'SOURCE',
+        help: 'add the bits of the bitmap SOURCE, of any granularity',
+      },
+      {
+        name: 'source-file',
+        short: 'b',
+        argument: 'FILE',
+        help: 'with --merge: the image that has SOURCE (default the same)',
+      },
+      { name: 'source-format', short: 'F', argument: 'FMT', help: 'format of that image' },
+      {
+        name: 'granularity',
+        short: 'g',
+        argument: 'SIZE',
+        help: 'with --add: bytes of a bit (default a cluster, 4k to 64k)',
+      },
+      SOURCE_FORMAT,
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
+  rebase: {
+    summary: 'Give an overlay another backing file, or none; its disk stays what it is.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      SOURCE_FORMAT,
+      {
+        name: 'backing-file',
+        short: 'b',
+        argument: 'FILE',
+        help: 'the new backing file, from the folder of the overlay; an empty name is none',
+      },
+      BACKING_FORMAT,
+      {
+        name: 'unsafe',
+        short: 'u',
+        help: 'only record the name: the disk is what the new file makes of it',
+      },
+      PROGRESS,
+      QUIET,
+      { name: 'cache', short: 't', argument: 'MODE', help: 'cache mode: checked, without effect' },
+      {
+        name: 'source-cache',
+        short: 'T',
+        argument: 'MODE',
+        help: 'cache mode of backing files: checked, without effect',
+      },
+      FORCE_SHARE,
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
+  commit: {
+    summary: 'Write what an overlay holds into its backing file, and empty the overlay.',
+    operands: 'FILE',
+    minOperands: 1,
+    maxOperands: 1,
+    options: [
+      SOURCE_FORMAT,
+      {
+        name: 'base',
+        short: 'b',
+        argument: 'FILE',
+        help: 'commit to this file of the chain, and keep what the overlay holds',
+      },
+      { name: 'keep', short: 'd', help: 'keep what the overlay holds' },
+      PROGRESS,
+      QUIET,
+      { name: 'cache', short: 't', argument: 'MODE', help: 'cache mode: checked, without effect' },
+      {
+        name: 'rate-limit',
+        short: 'r',
+        argument: 'RATE',
+        help: 'bytes a second: checked, without effect',
+      },
+      IMAGE_OPTS,
+      ALLOW_EXTERNAL,
+      OBJECT,
+    ],
+  },
   adopt: {
     summary: 'Make a qcow2 image around a raw disk, which stays as it is and keeps the data.',
     operands: 'DISK IMAGE',
@@ -426,8 +546,8 @@ export const VERBS = {
     ],
   },
   batch: {
-    summary: 'Convert many images, given as files or as a job file.',
-    operands: 'FILE... | JOBS.json',
+    summary: 'Convert many images, given as files, patterns or a job file.',
+    operands: 'FILE... | JOBS.json | JOBS.ndjson',
     minOperands: 1,
     maxOperands: Number.POSITIVE_INFINITY,
     options: [
@@ -438,6 +558,53 @@ export const VERBS = {
       COMPRESS,
       TARGET_CACHE,
       { name: 'jobs', short: 'j', argument: 'N', help: 'number of images converted at a time' },
+      {
+        name: 'memory',
+        long: 'memory',
+        argument: 'SIZE',
+        help: 'most memory of the process: fewer threads are used if need be',
+      },
+      {
+        name: 'image-memory',
+        long: 'image-memory',
+        argument: 'SIZE',
+        help: 'most memory for one image',
+      },
+      { name: 'check', long: 'check', help: 'check the metadata of qcow2 inputs first' },
+      {
+        name: 'verify',
+        long: 'verify',
+        help: 'read each target again, compare it with its source and check its metadata',
+      },
+      {
+        name: 'checksum',
+        long: 'checksum',
+        argument: 'ALGORITHM',
+        help: "tell the digest of each target's disk: sha256, or sha256-sparse (zeros cost nothing)",
+      },
+      {
+        name: 'retries',
+        long: 'retries',
+        argument: 'N',
+        help: 'try again, so many times, what failed for a reason that may pass (default 0)',
+      },
+      {
+        name: 'journal',
+        long: 'journal',
+        argument: 'FILE',
+        help: 'note there what is done; targets are waited for until they are on the disk',
+      },
+      {
+        name: 'resume',
+        long: 'resume',
+        help: 'skip what the journal says is done and is unchanged (journal: JOBS.json.journal)',
+      },
+      {
+        name: 'report',
+        long: 'report',
+        argument: 'FILE',
+        help: 'write a report, by the ending .json or .html (repeatable)',
+      },
       {
         name: 'log',
         long: 'log',

@@ -47,15 +47,34 @@ function percent(part: number, whole: number): string {
   return `${(isTieDown ? Math.floor(value * 100) / 100 : value).toFixed(2)}%`;
 }
 
+/** What a repair changed: it stands in front of what is found afterwards. */
+export function repairText({ leaksFixed, corruptionsFixed }: Fixed): string {
+  return `The following inconsistencies were found and repaired:
+
+    ${leaksFixed} leaked clusters
+    ${corruptionsFixed} corruptions
+
+Double checking the fixed image now...
+`;
+}
+
+/** What was repaired. */
+interface Fixed {
+  readonly leaksFixed: number;
+  readonly corruptionsFixed: number;
+}
+
 /** `check --output=json`: keys in qemu-img's order; counts of 0 are left out, but for errors. */
-export function checkJson(result: CheckResult, filename: string): string {
+export function checkJson(result: CheckResult, filename: string, fixed?: Fixed): string {
   const value = {
     'image-end-offset': result.imageEndOffset || undefined,
     'compressed-clusters': result.compressedClusters || undefined,
     'total-clusters': result.totalClusters || undefined,
     corruptions: result.corruptions || undefined,
+    'corruptions-fixed': fixed?.corruptionsFixed || undefined,
     'check-errors': result.checkErrors,
     leaks: result.leaks || undefined,
+    'leaks-fixed': fixed?.leaksFixed || undefined,
     'allocated-clusters': result.allocatedClusters || undefined,
     filename,
     format: 'qcow2',

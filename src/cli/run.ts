@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { isQcow2Error, printable, Qcow2Error } from '../errors.ts';
+import { writesWithoutLocks } from '../storage/file.ts';
 import { prepareLockCheck } from '../storage/file-locks.ts';
 import { type Arguments, parseArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { generalHelp, verbHelp } from './help.ts';
-import { isVerb, type OptionName, type VerbName } from './options.ts';
+import { isVerb, type OptionName, VERBS, type VerbName, type VerbSpec } from './options.ts';
 
 /** A module of `commands/`: does one verb and returns the exit status. */
 interface Command<V extends VerbName> {
@@ -24,6 +26,10 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   bench: () => import('./commands/bench.ts'),
   resize: () => import('./commands/resize.ts'),
   snapshot: () => import('./commands/snapshot.ts'),
+  amend: () => import('./commands/amend.ts'),
+  bitmap: () => import('./commands/bitmap.ts'),
+  rebase: () => import('./commands/rebase.ts'),
+  commit: () => import('./commands/commit.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
   completion: () => import('./commands/completion.ts'),
@@ -68,15 +74,33 @@ async function runVerb<V extends VerbName>(
     context.write(verbHelp(verb));
     return 0;
   }
-  if (checksLocks(verb, args)) prepareLockCheck();
+  const spec: VerbSpec = VERBS[verb];
+  if (checksLocks(verb, args)) prepareLockCheck(!spec.looksOnly);
+  if (verb === 'batch' && startsThreads(args as unknown as Arguments<'batch'>))
+    (await import('../batch/start-worker.ts')).prepareJobWorker();
   const command = await COMMANDS[verb]();
-  return command.run(args, context);
+  try {
+    return await command.run(args, context);
+  } finally {
+    if (writesWithoutLocks() && !args.has('quiet' as OptionName<V>))
+      context.writeError(UNLOCKED_WARNING);
+  }
 }
+
+/** Once, and not with `-q`. */
+const UNLOCKED_WARNING =
+  'qcow2: warning: other programs could not see that the image was being written: image locks need Linux and the optional package koffi\n';
 
 /** Whether files will be opened, unless another program has locked them. */
 function checksLocks<V extends VerbName>(verb: V, args: Arguments<V>): boolean {
   if (verb === 'completion' || args.operands.length === 0) return false;
   return !args.has('force-share' as OptionName<V>);
+}
+
+/** Whether there will be a batch for which a thread besides this one is started. */
+function startsThreads(args: Arguments<'batch'>): boolean {
+  if (args.operands.length === 0 || args.has('jobs') || args.has('memory')) return false;
+  return availableParallelism() > 1;
 }
 
 /** Parses, and says in an error where the options are explained. */

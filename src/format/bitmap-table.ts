@@ -119,6 +119,36 @@ export interface GuestRange {
   readonly length: number;
 }
 
+/** Clears all bits of bitmap data from one on. */
+export function clearBitsFrom(data: Uint8Array, first: number): void {
+  const byte = Math.floor(first / 8);
+  if (byte >= data.length) return;
+  data[byte]! &= (1 << (first % 8)) - 1;
+  data.fill(0, byte + 1);
+}
+
+/** Adds the bits of a piece of bitmap data to another one, not shorter; returns whether there were any. */
+export function addBits(data: Uint8Array, more: Uint8Array): boolean {
+  let all = 0;
+  let done = 0;
+  if (data.byteOffset % 4 === 0 && more.byteOffset % 4 === 0) {
+    const words = Math.floor(more.length / 4);
+    const to = new Uint32Array(data.buffer, data.byteOffset, words);
+    const from = new Uint32Array(more.buffer, more.byteOffset, words);
+    for (let i = 0; i < words; i++) {
+      const word = from[i]!;
+      all |= word;
+      to[i]! |= word;
+    }
+    done = words * 4;
+  }
+  for (let i = done; i < more.length; i++) {
+    all |= more[i]!;
+    data[i]! |= more[i]!;
+  }
+  return all !== 0;
+}
+
 /**
  * The guest ranges whose bits are set in bitmap data, merged, clipped to the disk.
  * @param data bytes of the bitmap from the bit that stands for guest offset `start` on
@@ -131,16 +161,25 @@ export function* dirtyRanges(
 ): Generator<GuestRange> {
   const unit = 2 ** granularityBits;
   const bits = Math.min(data.length * 8, Math.ceil(Math.max(0, diskSize - start) / unit));
-  let runStart = -1;
-  for (let bit = 0; bit <= bits; bit++) {
-    const byte = bit < bits ? (data[bit >>> 3] ?? 0) : 0;
-    const set = ((byte >> (bit & 7)) & 1) === 1;
-    if (set && runStart < 0) runStart = bit;
-    if (set || runStart < 0) continue;
-    const offset = start + runStart * unit;
-    yield { offset, length: Math.min(start + bit * unit, diskSize) - offset };
-    runStart = -1;
+  for (let bit = nextBit(data, 0, bits, 0); bit < bits; ) {
+    const end = nextBit(data, bit, bits, 1);
+    const offset = start + bit * unit;
+    yield { offset, length: Math.min(start + end * unit, diskSize) - offset };
+    bit = nextBit(data, end, bits, 0);
   }
+}
+
+/** The first bit from `from` on that is not `value`; `end` if there is none. Whole bytes at a time. */
+function nextBit(data: Uint8Array, from: number, end: number, value: 0 | 1): number {
+  const whole = value === 0 ? 0 : 0xff;
+  let bit = from;
+  while (bit < end) {
+    const byte = data[Math.floor(bit / 8)]!;
+    if (bit % 8 === 0 && byte === whole) bit += 8;
+    else if (((byte >> (bit % 8)) & 1) === value) bit++;
+    else return bit;
+  }
+  return end;
 }
 
 /**
@@ -158,7 +197,14 @@ export function markDirty(
   const unit = 2 ** granularityBits;
   const first = Math.max(0, Math.floor((range.offset - start) / unit));
   const end = Math.min(data.length * 8, Math.ceil((range.offset + range.length - start) / unit));
-  for (let bit = first; bit < end; bit++) {
-    data[bit >>> 3] = (data[bit >>> 3] ?? 0) | (1 << (bit & 7));
+  if (end <= first) return;
+  const [from, to] = [Math.floor(first / 8), Math.floor(end / 8)];
+  const [head, tail] = [0xff & (0xff << (first % 8)), (1 << (end % 8)) - 1];
+  if (from === to) {
+    data[from]! |= head & tail;
+    return;
   }
+  data[from]! |= head;
+  data.fill(0xff, from + 1, to);
+  if (tail !== 0) data[to]! |= tail;
 }

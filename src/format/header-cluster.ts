@@ -42,34 +42,52 @@ export interface HeaderClusterParts {
  * @throws TOO_LARGE if the backing name is too long or the parts do not fit one cluster
  */
 export function buildHeaderCluster(parts: HeaderClusterParts, clusterSize: number): Uint8Array {
-  const { header } = parts;
   const name = parts.backingFileName?.raw ?? new Uint8Array(0);
   requireNameLength(name.length);
-  const headerLength =
-    header.version === 2 ? HEADER_V2_BYTES : HEADER_V3_BYTES + header.unknownFields.length;
-  const extensions = orderedExtensions(parts, name.length > 0, clusterSize).map((extension) =>
-    encodeHeaderExtension(withZeroPadding(extension)),
-  );
-  const nameAt = headerLength + extensions.reduce((sum, e) => sum + e.length, 0) + END_MARKER_BYTES;
+  const headerLength = newHeaderLength(parts.header);
+  const extensions = orderedExtensions(parts, name.length > 0, clusterSize);
+  const tail = encodeTail(extensions, name);
+  const nameAt = headerLength + tail.length - name.length;
   if (nameAt + name.length > clusterSize) throw doesNotFit(nameAt, name.length, clusterSize);
-
   const cluster = new Uint8Array(clusterSize);
-  const backing = name.length > 0 ? nameAt : 0;
-  cluster.set(
-    encodeHeader({
-      ...header,
-      headerLength,
-      backingFileOffset: backing,
-      backingFileSize: name.length,
-    }),
-  );
-  let at = headerLength;
-  for (const extension of extensions) {
-    cluster.set(extension, at);
+  cluster.set(encodeHeaderWith(parts.header, headerLength, nameAt, name.length));
+  cluster.set(tail, headerLength);
+  return cluster;
+}
+
+/** Byte behind everything that counts in a first cluster. */
+export function headerClusterEnd(header: Header, extensions: readonly HeaderExtension[]): number {
+  const { headerLength, backingFileOffset, backingFileSize } = header;
+  const bytes = extensions.reduce((sum, { data }) => sum + 8 + align8(data.length), 0);
+  return Math.max(headerLength + bytes + END_MARKER_BYTES, backingFileOffset + backingFileSize);
+}
+
+function newHeaderLength({ version, unknownFields }: Header): number {
+  return version === 2 ? HEADER_V2_BYTES : HEADER_V3_BYTES + unknownFields.length;
+}
+
+function encodeHeaderWith(
+  header: Header,
+  headerLength: number,
+  nameAt: number,
+  nameLength: number,
+): Uint8Array {
+  const backingFileOffset = nameLength > 0 ? nameAt : 0;
+  return encodeHeader({ ...header, headerLength, backingFileOffset, backingFileSize: nameLength });
+}
+
+/** Extensions, end marker and backing name. */
+function encodeTail(extensions: readonly HeaderExtension[], name: Uint8Array): Uint8Array {
+  const encoded = extensions.map((extension) => encodeHeaderExtension(withZeroPadding(extension)));
+  const nameAt = encoded.reduce((sum, { length }) => sum + length, END_MARKER_BYTES);
+  const tail = new Uint8Array(nameAt + name.length);
+  let at = 0;
+  for (const extension of encoded) {
+    tail.set(extension, at);
     at += extension.length;
   }
-  cluster.set(name, nameAt);
-  return cluster;
+  tail.set(name, nameAt);
+  return tail;
 }
 
 function orderedExtensions(

@@ -39,11 +39,14 @@ export interface ChainOptions {
   tableBytes?: number | undefined;
   /** Whether the image, and with it its data file, is to be written. */
   writable: boolean;
+  /** Files of the chain to open, from the image itself on; absent: all. */
+  layers?: number | undefined;
 }
 
 /** An image and everything below it, top first, ready to be mapped and read. */
 export class Chain {
   readonly layers: readonly ReadableLayer[];
+  readonly #layers: ReadableLayer[];
   /** The tables of all layers. */
   readonly tables: TableCache;
   readonly #reader: Reader;
@@ -52,11 +55,12 @@ export class Chain {
 
   /** @param opened storages the chain opened itself and closes again */
   constructor(
-    layers: readonly ReadableLayer[],
+    layers: ReadableLayer[],
     opened: readonly Storage[],
     tables: TableCache,
     kernel: Kernel,
   ) {
+    this.#layers = layers;
     this.layers = layers;
     this.tables = tables;
     this.#opened = opened;
@@ -68,11 +72,18 @@ export class Chain {
    * when there are too many for one plan. What no layer holds is unallocated and marked with the
    * deepest layer that reaches so far.
    * @param top index of the layer whose disk is mapped; what lies above is left out
+   * @param bottom index behind the last layer that is asked
    */
-  async map(start: number, end: number, plan: Plan, top = 0): Promise<number> {
+  async map(
+    start: number,
+    end: number,
+    plan: Plan,
+    top = 0,
+    bottom: number = this.layers.length,
+  ): Promise<number> {
     plan.clear();
     let reached = await this.layers[top]!.layer.mapRange(start, end, top, plan);
-    for (let depth = top + 1; depth < this.layers.length && hasUnallocated(plan); depth++)
+    for (let depth = top + 1; depth < bottom && hasUnallocated(plan); depth++)
       reached = await this.#mapBelow(depth, plan);
     return reached;
   }
@@ -85,6 +96,19 @@ export class Chain {
   /** Forgets what it remembers of the first layer beside its tables: it is about to change. */
   forget(): void {
     this.layers[0]!.layer.forget();
+    this.#reader.forget();
+  }
+
+  /**
+   * Goes on by another header of the first file, a qcow2 image whose tables are all in the file.
+   * @param codec of the compression type it names
+   */
+  renew({ header, virtualSize }: Metadata, codec: Codec): void {
+    const first = this.#layers[0]!;
+    const l1 = { offset: header.l1TableOffset, entries: header.l1Size };
+    const layer = (first.layer as Qcow2Layer).renewed(header, { l1, virtualSize });
+    this.#layers[0] = first.codec === undefined ? { layer } : { layer, codec };
+    this.tables.clear();
     this.#reader.forget();
   }
 
@@ -135,7 +159,8 @@ export async function openChain(
   try {
     builder.enter(storage);
     let below = await builder.add(storage, metadata, options.given, snapshot);
-    while (below) {
+    const { layers = Number.POSITIVE_INFINITY } = options;
+    while (below && builder.layers.length < layers) {
       const { file, given, format } = below;
       try {
         const opened = await builder.open(file, given?.storage);

@@ -1,5 +1,11 @@
-import { BITMAP_AUTO, BITMAP_IN_USE, bitmapEntryBytes } from '../format/bitmap-directory.ts';
 import {
+  BITMAP_AUTO,
+  BITMAP_IN_USE,
+  type BitmapDirectoryEntry,
+  bitmapEntryBytes,
+} from '../format/bitmap-directory.ts';
+import {
+  addBits,
   bitmapClusterCoverage,
   decodeBitmapTableEntry,
   markDirty,
@@ -9,6 +15,7 @@ import { AUTOCLEAR_BITMAPS } from '../format/feature-bits.ts';
 import { viewOf, writeNumber64 } from '../format/fields.ts';
 import type { Geometry } from '../format/geometry.ts';
 import { findExtension } from '../format/header-extensions.ts';
+import type { MaybePromise } from '../storage/storage.ts';
 import type { ClusterAllocator } from './allocator.ts';
 import { type Recorded, setInUse } from './bitmap-mark.ts';
 import { BitmapResizer } from './bitmap-resizer.ts';
@@ -16,64 +23,94 @@ import type { HeaderState } from './header-state.ts';
 import { readBitmaps } from './metadata.ts';
 import type { WriteBack } from './write-back.ts';
 
+/** Bytes of bits that are recorded before they are stored. */
+const MOST_HELD = 16 * 1024 * 1024;
+
 /**
- * Keeps the enabled persistent bitmaps of an image up to date (format section 13). While the image is
- * being written they are marked in use, so that a writer that dies leaves none that looks right; `store`
- * adds what was recorded and takes the mark away. Memory follows the clusters of bitmap data touched.
+ * The persistent bitmaps of an image that is being changed (format section 13). Before guest data
+ * changes the enabled ones are marked in use, so that a writer that dies leaves none that looks right;
+ * `store` adds what was recorded and takes the mark away. Memory is bounded: what was recorded goes to the
+ * file before it takes too much.
  */
 export class BitmapRecorder {
-  readonly #bitmaps: readonly Recorded[];
-  /** Every bitmap of the image. */
+  #all: readonly Recorded[] = [];
+  /** Those that are kept up to date. */
+  #recording: readonly Recorded[] = [];
+  /** `no` in the file, `yes` durably, or `perhaps`. */
+  #marked: 'no' | 'perhaps' | 'yes' = 'no';
+  /** Bytes of what was recorded, at most. */
+  #held = 0;
   readonly resizable: BitmapResizer;
   readonly #geometry: Geometry;
   readonly #writeBack: WriteBack;
 
-  private constructor(
-    bitmaps: readonly Recorded[],
-    resizable: BitmapResizer,
-    geometry: Geometry,
-    writeBack: WriteBack,
-  ) {
-    this.#bitmaps = bitmaps;
-    this.resizable = resizable;
+  private constructor(geometry: Geometry, writeBack: WriteBack) {
+    this.resizable = new BitmapResizer(() => this.#all, geometry, writeBack);
     this.#geometry = geometry;
     this.#writeBack = writeBack;
   }
 
   /**
-   * Finds the enabled bitmaps and marks them in use, durably. One that was in use before cannot be
-   * trusted, and is left as it is.
+   * Finds the bitmaps of an image. One that was in use before cannot be trusted, and is left as it is.
    * @throws Qcow2Error MALFORMED and others of a directory that cannot be read
    */
-  static async begin(header: HeaderState, writeBack: WriteBack): Promise<BitmapRecorder> {
-    const { metadata } = header;
+  static async load({ metadata }: HeaderState, writeBack: WriteBack): Promise<BitmapRecorder> {
     const { geometry, extensions, virtualSize } = metadata;
-    let offset = findExtension(extensions, 'bitmaps')?.pointer.bitmapDirectoryOffset ?? 0;
-    const all: Recorded[] = [];
-    for (const entry of await readBitmaps(writeBack.file.storage, metadata)) {
-      validateBitmapTableSize(entry, virtualSize, geometry);
-      all.push({ entry, offset, chunks: new Map() });
-      offset += bitmapEntryBytes(entry);
-    }
-    const enabled = all.filter(
-      ({ entry: { flags } }) => (flags & (BITMAP_AUTO | BITMAP_IN_USE)) === BITMAP_AUTO,
-    );
-    const resizable = new BitmapResizer(all, geometry, writeBack);
-    const recorder = new BitmapRecorder(enabled, resizable, geometry, writeBack);
-    await recorder.#setFlags(BITMAP_IN_USE);
+    const recorder = new BitmapRecorder(geometry, writeBack);
+    const entries = await readBitmaps(writeBack.file.storage, metadata);
+    for (const entry of entries) validateBitmapTableSize(entry, virtualSize, geometry);
+    const directory = findExtension(extensions, 'bitmaps')?.pointer.bitmapDirectoryOffset ?? 0;
+    recorder.replaced(entries, directory);
     return recorder;
   }
 
-  /** Records that a guest range is about to change. */
-  record(start: number, length: number): void {
+  /** The bitmaps in directory order; the mark of this writer is not among their flags. */
+  get entries(): readonly BitmapDirectoryEntry[] {
+    return this.#all.map(({ entry }) => entry);
+  }
+
+  /**
+   * Must be called when other entries, with their bits stored, have become the directory.
+   * @param directory its host offset
+   */
+  replaced(entries: readonly BitmapDirectoryEntry[], directory: number): void {
+    let offset = directory;
+    this.#all = entries.map((entry) => {
+      const recorded = { entry, offset, chunks: new Map() };
+      offset += bitmapEntryBytes(entry);
+      return recorded;
+    });
+    this.#recording = this.#all.filter(({ entry }) => isRecording(entry));
+  }
+
+  /** An entry as the directory must hold it now: with the mark, if that is set. */
+  asStored(entry: BitmapDirectoryEntry): BitmapDirectoryEntry {
+    if (this.#marked === 'no' || !isRecording(entry)) return entry;
+    return { ...entry, flags: entry.flags | BITMAP_IN_USE };
+  }
+
+  /** Must be called before guest data changes: marks the enabled bitmaps in use, durably. */
+  mark(): MaybePromise<void> {
+    if (this.#marked === 'yes' || this.#recording.length === 0) return;
+    return this.#mark();
+  }
+
+  /**
+   * Records that a guest range is about to change. What was recorded is stored when it takes too much
+   * memory.
+   */
+  async record(start: number, length: number, allocator: ClusterAllocator): Promise<void> {
     if (length <= 0) return;
-    for (const { entry, chunks } of this.#bitmaps) {
+    const { clusterSize } = this.#geometry;
+    for (const { entry, chunks } of this.#recording) {
       const coverage = bitmapClusterCoverage(entry.granularityBits, this.#geometry);
       const last = Math.floor((start + length - 1) / coverage);
       for (let index = Math.floor(start / coverage); index <= last; index++) {
         let bits = chunks.get(index);
         if (bits === undefined) {
-          bits = new Uint8Array(this.#geometry.clusterSize);
+          if (this.#held >= MOST_HELD) await this.fold(allocator);
+          this.#held += clusterSize;
+          bits = new Uint8Array(clusterSize);
           chunks.set(index, bits);
         }
         markDirty(bits, entry.granularityBits, { offset: start, length }, index * coverage);
@@ -86,9 +123,23 @@ export class BitmapRecorder {
    * understands stays marked in use: it cannot be kept right.
    */
   async store(allocator: ClusterAllocator): Promise<void> {
-    if (this.#bitmaps.length === 0) return;
+    if (this.#marked === 'no') return;
+    await this.fold(allocator);
+    await setInUse(this.#recording, 0, this.#writeBack);
+    this.#marked = 'no';
+  }
+
+  /** Adds what was recorded so far to the stored bits of the bitmaps, which stay marked. */
+  async fold(allocator: ClusterAllocator): Promise<void> {
+    this.#held = 0;
+    if (!this.#recording.some(({ chunks }) => chunks.size > 0)) return;
+    // After an error they must stay marked: some of what was recorded is nowhere.
+    await this.#writeBack.undivided(() => this.#fold(allocator));
+  }
+
+  async #fold(allocator: ClusterAllocator): Promise<void> {
     const entries: [at: number, hostOffset: number][] = [];
-    for (const bitmap of this.#bitmaps) {
+    for (const bitmap of this.#recording) {
       for (const [index, bits] of bitmap.chunks)
         await this.#storeChunk(
           allocator,
@@ -107,7 +158,6 @@ export class BitmapRecorder {
       await this.#writeBack.file.write(at, word);
     }
     await this.#writeBack.barrier();
-    await this.#setFlags(0);
   }
 
   /** Merges the bits of one cluster of a bitmap's data; a table entry it needs goes to `entries`. */
@@ -130,14 +180,21 @@ export class BitmapRecorder {
     }
     const stored = new Uint8Array(this.#geometry.clusterSize);
     await file.storage.read(entry.hostOffset, stored);
-    for (let i = 0; i < stored.length; i++) stored[i]! |= bits[i]!;
+    addBits(stored, bits);
     await this.#writeBack.requireNoOverlap(entry.hostOffset, stored.length, 'bitmap data');
     await file.write(entry.hostOffset, stored);
   }
 
-  #setFlags(inUse: number): Promise<void> {
-    return setInUse(this.#bitmaps, inUse, this.#writeBack);
+  async #mark(): Promise<void> {
+    this.#marked = 'perhaps';
+    await setInUse(this.#recording, BITMAP_IN_USE, this.#writeBack);
+    this.#marked = 'yes';
   }
+}
+
+/** Whether a bitmap is kept up to date: it is enabled, and was not in use before. */
+function isRecording({ flags }: BitmapDirectoryEntry): boolean {
+  return (flags & (BITMAP_AUTO | BITMAP_IN_USE)) === BITMAP_AUTO;
 }
 
 /** Whether the header says that the bitmaps are in sync. */

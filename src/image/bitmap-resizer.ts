@@ -4,6 +4,7 @@ import {
   bitmapBits,
   bitmapClusterCoverage,
   bitmapTableNeeded,
+  clearBitsFrom,
   decodeBitmapTableEntry,
 } from '../format/bitmap-table.ts';
 import { viewOf, writeNumber64 } from '../format/fields.ts';
@@ -17,12 +18,13 @@ import type { WriteBack } from './write-back.ts';
  * bitmap whose table does not makes the image unusable unless it is marked in use. What is new is clean.
  */
 export class BitmapResizer {
-  readonly #bitmaps: readonly Recorded[];
+  readonly #list: () => readonly Recorded[];
   readonly #geometry: Geometry;
   readonly #writeBack: WriteBack;
 
-  constructor(bitmaps: readonly Recorded[], geometry: Geometry, writeBack: WriteBack) {
-    this.#bitmaps = bitmaps;
+  /** @param list the bitmaps of the image as they are when it is asked */
+  constructor(list: () => readonly Recorded[], geometry: Geometry, writeBack: WriteBack) {
+    this.#list = list;
     this.#geometry = geometry;
     this.#writeBack = writeBack;
   }
@@ -32,7 +34,7 @@ export class BitmapResizer {
    * @throws Qcow2Error REFUSED: one is inconsistent; TOO_LARGE: its table cannot be so long
    */
   requirePossible(size: number): void {
-    for (const { entry } of this.#bitmaps) {
+    for (const { entry } of this.#list()) {
       const { flags, name, granularityBits } = entry;
       if ((flags & BITMAP_IN_USE) !== 0) {
         const text = `Bitmap '${name.text}' is inconsistent and cannot be used; remove it from the image first`;
@@ -56,7 +58,7 @@ export class BitmapResizer {
 
   /** Gives all the tables they need, when the header's size has changed, and takes the marks away. */
   async finish(size: number, allocator: ClusterAllocator): Promise<void> {
-    for (const bitmap of this.#bitmaps) {
+    for (const bitmap of this.#list()) {
       const needed = bitmapTableNeeded(size, bitmap.entry.granularityBits, this.#geometry);
       for (const index of bitmap.chunks.keys()) if (index >= needed) bitmap.chunks.delete(index);
       if (needed !== bitmap.entry.bitmapTableSize) await this.#moveTable(bitmap, needed, allocator);
@@ -67,7 +69,7 @@ export class BitmapResizer {
   }
 
   get #disabled(): readonly Recorded[] {
-    return this.#bitmaps.filter(({ entry: { flags } }) => (flags & BITMAP_AUTO) === 0);
+    return this.#list().filter(({ entry: { flags } }) => (flags & BITMAP_AUTO) === 0);
   }
 
   /** Writes a table of another length to new clusters; the directory follows when it is durable. */
@@ -106,23 +108,15 @@ export class BitmapResizer {
     const before = index * bitmapClusterCoverage(entry.granularityBits, this.#geometry);
     const end = bitmapBits(size - before, entry.granularityBits);
     const recorded = chunks.get(index);
-    if (recorded) clearBits(recorded, end);
+    if (recorded) clearBitsFrom(recorded, end);
     const word = new Uint8Array(8);
     await file.storage.read(entry.bitmapTableOffset + index * 8, word);
     const last = decodeBitmapTableEntry(viewOf(word).getBigUint64(0), this.#geometry);
     if (last.kind !== 'data') return;
     const bits = new Uint8Array(clusterSize);
     await file.storage.read(last.hostOffset, bits);
-    clearBits(bits, end);
+    clearBitsFrom(bits, end);
     await this.#writeBack.requireNoOverlap(last.hostOffset, clusterSize, 'bitmap data');
     await file.write(last.hostOffset, bits);
   }
-}
-
-/** Clears all bits from one on. */
-function clearBits(bits: Uint8Array, from: number): void {
-  const byte = from >>> 3;
-  if (byte >= bits.length) return;
-  bits[byte]! &= (1 << (from & 7)) - 1;
-  bits.fill(0, byte + 1);
 }

@@ -36,6 +36,29 @@ export function l2OffsetAt(l1: DataView, index: number): number {
 }
 
 /**
+ * The L2 tables an L1 table of a writable image names.
+ * @throws Qcow2Error BAD_ENTRY, TRUNCATED: an entry names no cluster of the file
+ */
+export function* l2Tables(
+  l1: Uint8Array,
+  { header, writeBack }: WritableQcow2,
+): Generator<{ index: number; l2Offset: number }> {
+  const view = new DataView(l1.buffer, l1.byteOffset, l1.length);
+  const { storage } = writeBack.file;
+  for (let index = 0; index < l1.length / 8; index++) {
+    const l2Offset = l2OffsetAt(view, index);
+    if (l2Offset === 0) continue;
+    if (l2Offset % header.metadata.geometry.clusterSize !== 0)
+      throw notACluster(`L1 entry ${index}`, l2Offset);
+    if (l2Offset >= storage.size) {
+      const text = `L1 entry ${index} of '${storage.name}': L2 table offset ${hex(l2Offset)} is past the end of the file (${hex(storage.size)}); the file is truncated`;
+      throw new Qcow2Error('TRUNCATED', text, { structure: 'L1 entry', value: l2Offset });
+    }
+    yield { index, l2Offset };
+  }
+}
+
+/**
  * The L2 tables and clusters that L1 tables of a writable image lead to (format sections 6 to 9): the
  * active one or a snapshot's. Memory does not follow their number.
  */
@@ -44,6 +67,8 @@ export class ClusterTree {
   readonly #kernel: Kernel;
   readonly #geometry: Geometry;
   readonly #slice: L2Slice;
+  /** Clusters of an external data file are not counted. */
+  readonly #countsData: boolean;
   /** Runs of one page: offset, clusters and times by turns. */
   readonly #runs: Float64Array;
   /** Entries of one page whose copied flag may change: their indexes, clusters and flags. */
@@ -57,6 +82,7 @@ export class ClusterTree {
     const { geometry, header } = disk.header.metadata;
     this.#geometry = geometry;
     const rules = { geometry, version: header.version, dataFile: false };
+    this.#countsData = !disk.header.metadata.hasDataFile;
     this.#slice = new L2Slice(kernel.arena, rules);
     this.#runs = new Float64Array(this.#entriesPerPage * 3);
     const most = PAGE_BYTES / 8;
@@ -72,13 +98,10 @@ export class ClusterTree {
    * @throws Qcow2Error BAD_ENTRY, TRUNCATED: an entry names no cluster of the file
    */
   async visit(l1: Uint8Array, work: (run: NamedRun) => Promise<void> | void): Promise<void> {
-    const view = new DataView(l1.buffer, l1.byteOffset, l1.length);
     const run: NamedRun = { offset: 0, clusters: 0, times: 0 };
-    for (let index = 0; index < l1.length / 8; index++) {
-      const l2Offset = l2OffsetAt(view, index);
-      if (l2Offset === 0) continue;
-      this.#requireTable(l2Offset, index);
-      for (let entry = 0; entry < this.#geometry.l2Entries; entry += this.#entriesPerPage) {
+    const entries = this.#countsData ? this.#geometry.l2Entries : 0;
+    for (const { l2Offset } of l2Tables(l1, this.#disk)) {
+      for (let entry = 0; entry < entries; entry += this.#entriesPerPage) {
         const count = await this.#runsOfPage(l2Offset, entry);
         for (let i = 0; i < count; i++) {
           run.offset = this.#runs[i * 3]!;
@@ -255,15 +278,6 @@ export class ClusterTree {
     } catch (error) {
       if (error !== DONE) throw error;
     }
-  }
-
-  #requireTable(l2Offset: number, index: number): void {
-    const { storage } = this.#disk.writeBack.file;
-    if (l2Offset % this.#geometry.clusterSize !== 0)
-      throw notACluster(`L1 entry ${index}`, l2Offset);
-    if (l2Offset < storage.size) return;
-    const text = `L1 entry ${index} of '${storage.name}': L2 table offset ${hex(l2Offset)} is past the end of the file (${hex(storage.size)}); the file is truncated`;
-    throw new Qcow2Error('TRUNCATED', text, { structure: 'L1 entry', value: l2Offset });
   }
 }
 

@@ -1,5 +1,9 @@
+import type { Name } from '../format/fields.ts';
 import { encodeHeader, type Header, virtualSize } from '../format/header.ts';
+import type { HeaderExtension } from '../format/header-extensions.ts';
+import { rewriteHeaderCluster } from './header-rewrite.ts';
 import type { Metadata } from './metadata.ts';
+import { type RecordedBacking, withBacking } from './recorded-backing.ts';
 import type { SyncedFile } from './synced-file.ts';
 
 /** The header of an image that is being changed. */
@@ -63,5 +67,34 @@ export class HeaderState {
       this.#metadata = before;
       throw error;
     }
+  }
+
+  /**
+   * Changes fields, extensions and backing file name, durably, after all that was written before.
+   * Whatever is cut short, the file has the old ones or the new ones; after an error in writing them it
+   * takes no more writes.
+   * @throws Qcow2Error TOO_LARGE: they do not fit one cluster, nothing has changed; IO
+   */
+  async rewrite(
+    changes: Partial<Header>,
+    extensions: readonly HeaderExtension[] = this.#metadata.extensions,
+    backingFileName: Name | undefined = this.#metadata.backingFile,
+  ): Promise<void> {
+    const header = { ...this.header, ...changes };
+    const parts = { header, extensions, backingFileName };
+    this.#metadata = await rewriteHeaderCluster(this.#file, this.#metadata, parts);
+    this.#stored = this.header;
+  }
+
+  /**
+   * Records another backing file, or none, durably; see `rewrite`.
+   * @throws Qcow2Error TOO_LARGE: the name does not fit, nothing has changed; IO
+   */
+  async changeBacking(backing: RecordedBacking | undefined): Promise<void> {
+    await this.store();
+    const { extensions, backingFileName } = withBacking(this.#metadata, backing);
+    const parts = { header: this.header, extensions, backingFileName };
+    this.#metadata = await rewriteHeaderCluster(this.#file, this.#metadata, parts);
+    this.#stored = this.header;
   }
 }

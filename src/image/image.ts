@@ -10,6 +10,7 @@ import { AbortWatch } from './abort.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
 import { requireOnDisk } from './guest-writer.ts';
+import { HeaderState } from './header-state.ts';
 import { findSnapshot, probe, type SnapshotQuery } from './identify.ts';
 import {
   type Metadata,
@@ -22,11 +23,14 @@ import type { Preallocation } from './new-image.ts';
 import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
 import type { Step } from './preallocation.ts';
+import { canPrefetch, prefetchPlan } from './prefetch.ts';
 import { type RawLayer, wholeSectors } from './raw-layer.ts';
+import type { RecordedBacking } from './recorded-backing.ts';
+import { SyncedFile } from './synced-file.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WritableQcow2 } from './writable-qcow2.ts';
 import { WritableRaw } from './writable-raw.ts';
-import { requireWritable } from './write-gate.ts';
+import { clearUnknownFeatures, repairIfDirty, requireWritable } from './write-gate.ts';
 
 /** How to open an image. */
 export interface OpenOptions extends GivenSources {
@@ -34,7 +38,10 @@ export interface OpenOptions extends GivenSources {
   resolver?: OutsideResolver;
   /** Shows the disk as of this internal snapshot: its id, or else its name. */
   snapshot?: string | SnapshotQuery;
-  /** Opens the image for writing too; files below it are only read. */
+  /**
+   * Opens the image for writing too; files below it are only read. One that was not closed is repaired
+   * first, as `repair` does it.
+   */
   writable?: boolean;
   /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
   cacheBytes?: number;
@@ -45,6 +52,11 @@ export interface OpenOptions extends GivenSources {
    * even if a storage never answers, and the files are closed. What was not flushed may be lost.
    */
   signal?: AbortSignal | undefined;
+  /**
+   * Files of the chain to open, from the image itself on; what lies below reads as zeros.
+   * @internal
+   */
+  layers?: number;
 }
 
 /** How zeros are written. */
@@ -81,8 +93,9 @@ export class Image {
   readonly format: 'qcow2' | 'raw';
   /** The image file itself. */
   readonly storage: Storage;
-  readonly #metadata: Metadata | undefined;
+  #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
+  readonly #layers: number | undefined;
   #disk: Promise<WritableDisk> | undefined;
   #qcow2: WritableQcow2 | undefined;
   #kernel: Kernel | undefined;
@@ -95,6 +108,7 @@ export class Image {
   #chain: Promise<Chain> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  #retired: Qcow2Error | undefined;
 
   private constructor(
     storage: Storage,
@@ -109,6 +123,7 @@ export class Image {
     this.#metadata = metadata;
     this.#cacheBytes = options.writable ? (options.cacheBytes ?? CACHE_BYTES) : undefined;
     this.format = metadata ? 'qcow2' : 'raw';
+    this.#layers = options.layers;
     this.#kernel = options.kernel;
     this.#given = given;
     this.#resolver = options.resolver;
@@ -125,8 +140,8 @@ export class Image {
    * image owns its source, and the files given in `options`, from here on: they are closed with it,
    * also when opening fails.
    * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot),
-   *   INVALID_ARGUMENT (no source, a snapshot to be written), IO, ABORTED; with `writable` READ_ONLY (no `write`,
-   *   or marked corrupt) and REFUSED (needs a repair first)
+   *   INVALID_ARGUMENT (no source, a snapshot to be written), IO, ABORTED; with `writable` READ_ONLY
+   *   (no `write`, or marked corrupt) and REFUSED (not closed, and beyond repair)
    * @example
    * import { Image } from 'qcow2';
    *
@@ -157,7 +172,7 @@ export class Image {
         await closeGiven(given);
       });
       const format = given.format ?? (await probe(storage));
-      const metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
+      let metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
       const snapshot =
         options.snapshot === undefined
           ? undefined
@@ -165,6 +180,8 @@ export class Image {
       if (options.writable) requireWritable(storage, metadata);
       if (options.writable && snapshot)
         throw notWritable(storage, 'internal snapshots do not change');
+      if (options.writable && metadata)
+        metadata = await repairIfDirty(storage, metadata, options.kernel?.backend);
       return new Image(storage, given, options, metadata, snapshot, watch);
     } catch (error) {
       watch.end();
@@ -242,6 +259,7 @@ export class Image {
       loadCodec: (type) => loadCodec(type, this.kernel),
       tableBytes: this.#cacheBytes,
       writable: this.writable,
+      layers: this.#layers,
     });
     return this.#watch.race(this.#chain);
   }
@@ -261,6 +279,21 @@ export class Image {
    */
   withChain<T>(work: (chain: Chain) => T | Promise<T>): Promise<T> {
     return this.#inTurn(async () => work(await this.chain()));
+  }
+
+  /**
+   * Begins to fetch what reading guest bytes `[start, end)` will need, where that takes long.
+   * @internal
+   */
+  prefetch(start: number, end: number): Promise<void> {
+    return this.withChain(async (chain) => {
+      if (!canPrefetch(chain.layers)) return;
+      const stop = Math.min(end, this.virtualSize);
+      for (let at = start; at < stop; ) {
+        at = await chain.map(at, stop, this.#plan);
+        prefetchPlan(this.#plan, chain.layers);
+      }
+    });
   }
 
   /**
@@ -352,12 +385,77 @@ export class Image {
    * @internal
    */
   withWritable<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => work(await this.#writableQcow2(), await this.chain()));
+  }
+
+  /**
+   * The same for what changes how the file is read (the version, the width of counters): everything is
+   * in the file and durable when `work` begins, and the header is read anew when it has ended.
+   * @throws Qcow2Error those of `withWritable`, and of opening
+   * @internal
+   */
+  reformat<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
-      await this.#writableDisk();
-      if (this.#qcow2 !== undefined) return work(this.#qcow2, await this.chain());
-      const text = `'${this.storage.name}' is a raw image: it has no such structures`;
-      throw new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
+      const disk = await this.#writableQcow2();
+      const chain = await this.chain();
+      await disk.finish();
+      try {
+        const result = await work(disk, chain);
+        const metadata = await readMetadata(this.storage);
+        chain.renew(metadata, await loadCodec(metadata.header.compressionType, this.kernel));
+        this.#qcow2 = await WritableQcow2.open(chain, metadata, this.kernel);
+        this.#disk = Promise.resolve(this.#qcow2);
+        this.#metadata = metadata;
+        return result;
+      } catch (error) {
+        // Which of the two the file is now is not known.
+        disk.writeBack.file.fail(error);
+        throw error;
+      }
     });
+  }
+
+  /**
+   * Opens everything that writing needs; no memory grows at the first write then.
+   * @throws Qcow2Error READ_ONLY: not opened for writing; and those of opening the chain
+   * @internal
+   */
+  async prepareWriting(): Promise<void> {
+    await this.#inTurn(() => this.#writableDisk());
+  }
+
+  /**
+   * Records another backing file, durably. Files below are neither opened nor looked at. Only `close`
+   * may follow: what is open is what was recorded before.
+   * @throws Qcow2Error READ_ONLY: not opened for writing; UNSUPPORTED: a raw image; TOO_LARGE; IO
+   * @internal
+   */
+  async changeBacking(backing: RecordedBacking | undefined): Promise<void> {
+    await this.#inTurn(async () => {
+      if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
+      if (this.#metadata === undefined) throw rawImage(this.storage);
+      const disk = await this.#disk;
+      if (disk !== undefined && this.#qcow2 !== undefined) {
+        await disk.flush();
+        await this.#qcow2.header.changeBacking(backing);
+      } else {
+        const file = new SyncedFile(this.storage);
+        const header = new HeaderState(file, this.#metadata);
+        await clearUnknownFeatures(file, header);
+        await header.changeBacking(backing);
+        this.#metadata = header.metadata;
+      }
+    });
+    this.retire('its backing file has changed');
+  }
+
+  /**
+   * Refuses all calls but `close` from here on: the files below are not what they were.
+   * @internal
+   */
+  retire(why: string): void {
+    const text = `'${this.storage.name}' was changed as a whole (${why}): close it, and open it anew`;
+    this.#retired = new Qcow2Error('INVALID_ARGUMENT', text);
   }
 
   /**
@@ -408,6 +506,13 @@ export class Image {
     });
   }
 
+  async #writableQcow2(): Promise<WritableQcow2> {
+    await this.#writableDisk();
+    if (this.#qcow2 !== undefined) return this.#qcow2;
+    const text = `'${this.storage.name}' is a raw image: it has no such structures`;
+    throw new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
+  }
+
   /** The image made ready for writing, when something is written first. */
   #writableDisk(): Promise<WritableDisk> {
     this.#disk ??= this.#beginWriting();
@@ -431,6 +536,7 @@ export class Image {
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(() => {
       this.#watch.requireGoingOn();
+      if (this.#retired) throw this.#retired;
       return work();
     });
     this.#turn = result.catch(() => undefined);
@@ -439,6 +545,11 @@ export class Image {
 }
 
 const NOT_OPENED = 'open it with writable: true';
+
+function rawImage({ name }: Storage): Qcow2Error {
+  const text = `'${name}' is a raw image: it has no such structures`;
+  return new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
+}
 
 function notWritable({ name }: Storage, why: string): Qcow2Error {
   const text = `'${name}' is not open for writing: ${why}`;

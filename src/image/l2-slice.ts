@@ -2,6 +2,7 @@ import {
   type CompressedDescriptor,
   type DescriptorGeometry,
   maxStreamBytes,
+  writeCompressed,
 } from '../format/compressed-descriptor.ts';
 import type { Geometry } from '../format/geometry.ts';
 import { writeOffsetWord } from '../format/l1-entry.ts';
@@ -138,6 +139,13 @@ export class L2Slice {
     const at = this.#pointer + i * this.#entryBytes;
     writeOffsetWord(this.#view, at, 0, false, !this.#extended && zeros !== 0 ? 1 : 0);
     if (this.#extended) this.#setBitmap(i, 0, zeros);
+  }
+
+  /** Sets an entry to a compressed stream of `length` bytes at a host offset. */
+  setCompressed(i: number, host: number, length: number): void {
+    const at = this.#pointer + i * this.#entryBytes;
+    writeCompressed(this.#view, at, host, length, this.#rules.geometry);
+    if (this.#extended) this.#setBitmap(i, 0, 0);
   }
 
   #setBitmap(i: number, allocated: number, zeros: number): void {

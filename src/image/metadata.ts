@@ -50,16 +50,23 @@ const FIRST_READ = 65536;
  */
 export async function readMetadata(storage: Storage, forCheck = false): Promise<Metadata> {
   let bytes = await readRange(storage, 0, FIRST_READ);
-  let header = parseHeader(bytes);
-  const clusterSize = 2 ** Math.min(header.clusterBits, 21);
-  if (clusterSize > FIRST_READ) {
-    bytes = await readRange(storage, 0, clusterSize);
-    header = parseHeader(bytes);
-  }
+  const clusterSize = 2 ** Math.min(parseHeader(bytes).clusterBits, 21);
+  if (clusterSize > FIRST_READ) bytes = await readRange(storage, 0, clusterSize);
+  return parseMetadata(bytes, storage.size, forCheck);
+}
+
+/**
+ * Reads and validates what a first cluster says.
+ * @param bytes the first cluster, or what there is of it
+ * @param fileSize in bytes
+ * @throws Qcow2Error as `readMetadata`
+ */
+export function parseMetadata(bytes: Uint8Array, fileSize: number, forCheck = false): Metadata {
+  const header = parseHeader(bytes);
   const featureNames = readFeatureNames(bytes, header);
-  const geometry = validateHeader(header, storage.size, { forCheck, featureNames });
+  const geometry = validateHeader(header, fileSize, { forCheck, featureNames });
   const extensions = parseHeaderExtensions(bytes, header);
-  validateHeaderExtensions(header, extensions, geometry, storage.size);
+  validateHeaderExtensions(header, extensions, geometry, fileSize);
   return {
     header,
     geometry,

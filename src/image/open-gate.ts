@@ -1,4 +1,5 @@
 import { Qcow2Error } from '../errors.ts';
+import { isHttpUrl } from '../storage/http-url.ts';
 import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
 
@@ -17,7 +18,11 @@ export interface OutsideFile {
  * The caller's gate: opens a file an image names, or throws. Nothing outside an image is opened
  * without one. Returning null refuses with the standard text.
  */
-export type OutsideResolver = (file: OutsideFile) => MaybePromise<ImageSource | null>;
+export interface OutsideResolver {
+  (file: OutsideFile): MaybePromise<ImageSource | null>;
+  /** Whether it also judges names that are http or https URLs; absent: they are refused without it. */
+  readonly judgesUrls?: boolean;
+}
 
 /** The refusal, the same whether or not the file exists. */
 export function refusal(file: OutsideFile, hint: string): Qcow2Error {
@@ -36,9 +41,10 @@ const PROTOCOL = /^[A-Za-z][A-Za-z0-9+.-]*:/;
  * Names that no policy opens as a file (design: open gate).
  * @throws Qcow2Error EXTERNAL_REFUSED
  */
-export function requirePlainPath(file: OutsideFile): void {
+export function requirePlainPath(file: OutsideFile, allowsUrls = false): void {
   if (file.name.includes('\0')) throw refusal(file, 'the name contains a NUL byte');
-  if (PROTOCOL.test(file.name)) throw refusal(file, 'protocols are not followed');
+  if (PROTOCOL.test(file.name) && !(allowsUrls && isHttpUrl(file.name)))
+    throw refusal(file, 'protocols are not followed');
   if (file.name === '') throw refusal(file, 'the name is empty');
 }
 
@@ -47,7 +53,7 @@ export async function openOutside(
   file: OutsideFile,
   resolver: OutsideResolver | undefined,
 ): Promise<Storage> {
-  requirePlainPath(file);
+  requirePlainPath(file, resolver?.judgesUrls);
   if (resolver === undefined) throw refusal(file, 'pass a resolver that allows it');
   const source = await resolver(file);
   if (source === null) throw refusal(file, 'the resolver does not allow it');

@@ -79,6 +79,11 @@ export class Qcow2Layer implements Layer {
     this.forget();
   }
 
+  /** The same file's mapping by another header: one whose format has been changed. */
+  renewed(header: Header, view: { l1: L1Table; virtualSize: number }): Qcow2Layer {
+    return new Qcow2Layer(header, this.storage, this.dataStorage, view, this.#context);
+  }
+
   async mapRange(start: number, end: number, depth: number, plan: Plan): Promise<number> {
     const coverage = this.geometry.l2Coverage;
     for (let position = start; position < end; ) {

@@ -4,6 +4,7 @@ import { ActiveTables } from './active-tables.ts';
 import { ClusterAllocator } from './allocator.ts';
 import type { Chain } from './backing-chain.ts';
 import { BitmapRecorder } from './bitmap-recorder.ts';
+import { CompressedWriter } from './compressed-writer.ts';
 import { FillReader } from './copy-on-write.ts';
 import { DiskResizer } from './disk-resizer.ts';
 import { GuestData } from './guest-data.ts';
@@ -20,7 +21,7 @@ import type { TableCache } from './table-cache.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import { WriteBack } from './write-back.ts';
 import { clearUnknownFeatures, requireWrite } from './write-gate.ts';
-import { ZeroWriter } from './zero-writer.ts';
+import { type ZeroRules, ZeroWriter } from './zero-writer.ts';
 
 /** Bytes per unit of the table cache that is written back, at most: a page of most file systems. */
 const UNIT_BYTES = 4096;
@@ -39,12 +40,15 @@ export class WritableQcow2 implements WritableDisk {
   readonly writeBack: WriteBack;
   /** The active L1 table and what it leads to. */
   readonly active: ActiveTables;
+  /** The persistent dirty bitmaps. */
+  readonly bitmaps: BitmapRecorder;
   readonly #chain: Chain;
   readonly #context: MappingContext;
   readonly #fill: FillReader;
-  readonly #bitmaps: BitmapRecorder;
   readonly #writer: GuestWriter;
   readonly #zeros: ZeroWriter;
+  readonly #streams: CompressedWriter;
+  readonly #zeroRules: ZeroRules;
   readonly #resizer: DiskResizer;
 
   private constructor(
@@ -58,7 +62,7 @@ export class WritableQcow2 implements WritableDisk {
     const { geometry } = layer;
     const { version, autoclearFeatures } = header.header;
     this.#chain = chain;
-    this.#bitmaps = bitmaps;
+    this.bitmaps = bitmaps;
     this.header = header;
     this.writeBack = writeBack;
     this.tables = chain.tables;
@@ -95,12 +99,13 @@ export class WritableQcow2 implements WritableDisk {
     this.#context = context;
     this.#fill = fill;
     this.#writer = new GuestWriter(context);
-    const rules = {
+    this.#streams = new CompressedWriter(context);
+    this.#zeroRules = {
       version,
       hasBacking: chain.layers.length > 1,
       isRawDataFile: (autoclearFeatures & AUTOCLEAR_RAW_DATA_FILE) !== 0n,
     };
-    this.#zeros = new ZeroWriter(context, rules, this.#writer, fill);
+    this.#zeros = new ZeroWriter(context, this.#zeroRules, this.#writer, fill);
     this.#resizer = new DiskResizer(context, {
       chain,
       header,
@@ -112,7 +117,7 @@ export class WritableQcow2 implements WritableDisk {
   }
 
   /**
-   * Prepares an image for its first write: unknown autoclear bits go, bitmaps are marked in use.
+   * Prepares an image for its first write: unknown autoclear bits go.
    * @throws Qcow2Error READ_ONLY: the data file's storage only reads; those of reading the metadata
    */
   static async open(chain: Chain, metadata: Metadata, kernel: Kernel): Promise<WritableQcow2> {
@@ -124,24 +129,35 @@ export class WritableQcow2 implements WritableDisk {
     await clearUnknownFeatures(file, header);
     const overlap = await OverlapCheck.load(storage, header.metadata);
     const writeBack = new WriteBack(file, dataFile, chain.tables, header, overlap);
-    const bitmaps = await BitmapRecorder.begin(header, writeBack);
+    const bitmaps = await BitmapRecorder.load(header, writeBack);
     return new WritableQcow2(chain, header, writeBack, bitmaps, kernel);
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
-    this.#begin(offset, bytes.length);
+    await this.#begin(offset, bytes.length);
     await this.#writer.write(offset, bytes);
     await this.#end();
   }
 
+  /**
+   * Stores a whole cluster, at a guest offset, as a stream of the image's compression type that is shorter
+   * than a cluster. Not for images with a data file.
+   */
+  async writeStream(offset: number, stream: Uint8Array): Promise<void> {
+    const { clusterSize } = this.#context.geometry;
+    this.#begin(offset, Math.min(clusterSize, this.#context.size - offset));
+    await this.#streams.write(offset, stream);
+    await this.#end();
+  }
+
   async writeZeroes(offset: number, length: number, unmap: boolean): Promise<void> {
-    this.#begin(offset, length);
+    await this.#begin(offset, length);
     await this.#zeros.writeZeroes(offset, length, unmap);
     await this.#end();
   }
 
   async discard(offset: number, length: number): Promise<void> {
-    this.#begin(offset, length);
+    await this.#begin(offset, length);
     await this.#zeros.discard(offset, length);
     await this.#end();
   }
@@ -149,6 +165,7 @@ export class WritableQcow2 implements WritableDisk {
   async resize(size: number, preallocation: Preallocation, step: Step): Promise<void> {
     this.#requireSound();
     this.#chain.forget();
+    await this.bitmaps.mark();
     await this.#resizer.resize(size, preallocation, step);
   }
 
@@ -174,8 +191,14 @@ export class WritableQcow2 implements WritableDisk {
    */
   async releaseClusters(offset: number, clusters: number, times = 1): Promise<void> {
     const { clusterSize } = this.header.metadata.geometry;
+    this.#streams.forget();
     for (const free of await this.allocator.addReference(offset, clusters, -times))
       await this.#discard(free.offset, free.clusters * clusterSize);
+  }
+
+  /** From here on zeros are written so that they hide whatever backing file the image is going to get. */
+  expectBacking(): void {
+    this.#zeroRules.hasBacking = true;
   }
 
   /** Must be called when the active L1 table or the disk's size has changed, and snapshots with it. */
@@ -193,7 +216,7 @@ export class WritableQcow2 implements WritableDisk {
 
   async finish(): Promise<void> {
     await this.flush();
-    await this.#bitmaps.store(this.allocator);
+    await this.bitmaps.store(this.allocator);
     await this.writeBack.finish();
   }
 
@@ -202,9 +225,10 @@ export class WritableQcow2 implements WritableDisk {
     this.writeBack.dataFile.requireSound();
   }
 
-  #begin(offset: number, length: number): void {
+  async #begin(offset: number, length: number): Promise<void> {
     this.#requireSound();
-    this.#bitmaps.record(offset, length);
+    await this.bitmaps.mark();
+    await this.bitmaps.record(offset, length, this.allocator);
     this.#chain.forget();
   }
 
@@ -214,6 +238,7 @@ export class WritableQcow2 implements WritableDisk {
 
   async #releaseFreed(): Promise<void> {
     if (!this.allocator.hasFreed) return;
+    this.#streams.forget();
     await this.allocator.releaseFreed((offset, length) => this.#discard(offset, length));
   }
 

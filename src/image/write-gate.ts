@@ -5,16 +5,17 @@ import {
   INCOMPATIBLE_CORRUPT,
   INCOMPATIBLE_DIRTY,
 } from '../format/feature-bits.ts';
+import { createKernel, type KernelBackend } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { hasBitmaps } from './bitmap-recorder.ts';
 import type { HeaderState } from './header-state.ts';
-import type { Metadata } from './metadata.ts';
+import { type Metadata, readMetadata } from './metadata.ts';
+import { repairImage } from './repair.ts';
 import type { SyncedFile } from './synced-file.ts';
 
 /**
  * Refuses images that must not be written (format section 4), when they are opened.
- * @throws Qcow2Error READ_ONLY: no `write`, or the image is marked corrupt; REFUSED: its refcounts
- *   need a repair first
+ * @throws Qcow2Error READ_ONLY: no `write`, or the image is marked corrupt
  */
 export function requireWritable(storage: Storage, metadata: Metadata | undefined): void {
   const { name = 'storage' } = storage;
@@ -26,10 +27,33 @@ export function requireWritable(storage: Storage, metadata: Metadata | undefined
     const text = `'${name}' is marked corrupt and cannot be written: repair it first (check -r all)`;
     throw new Qcow2Error('READ_ONLY', text, where);
   }
-  if ((bits & INCOMPATIBLE_DIRTY) !== 0n) {
-    const text = `'${name}' was not closed and its reference counts may be wrong: repair it first (check -r all)`;
-    throw new Qcow2Error('REFUSED', text, where);
-  }
+}
+
+/**
+ * Repairs an image that was not closed (format section 4): its counters and copied flags may be wrong,
+ * and whoever writes relies on them. Returns its metadata as they are then.
+ * @throws Qcow2Error REFUSED: they cannot be made right; those of `repairImage`
+ */
+export async function repairIfDirty(
+  storage: Storage,
+  metadata: Metadata,
+  backend: KernelBackend | undefined,
+): Promise<Metadata> {
+  const isDirty = ({ header }: Metadata): boolean =>
+    (header.incompatibleFeatures & INCOMPATIBLE_DIRTY) !== 0n;
+  if (!isDirty(metadata)) return metadata;
+  const { log } = await repairImage(storage, metadata, {
+    mode: 'all',
+    makeKernel: () => createKernel(backend === undefined ? {} : { backend }),
+    maxFindings: 1,
+    step: () => {},
+  });
+  const repaired = await readMetadata(storage);
+  if (!isDirty(repaired)) return repaired;
+  const why = log.unrepaired[0] ?? 'its reference counts cannot be made right';
+  const text = `'${storage.name ?? 'storage'}' was not closed, and cannot be repaired (check -r all): ${why}`;
+  const where = { structure: 'header incompatible_features', offset: 72 };
+  throw new Qcow2Error('REFUSED', text, where);
 }
 
 /**

@@ -47,12 +47,13 @@ export class ZeroWriter {
     const end = start + length;
     if (this.#rules.isRawDataFile) await this.#context.data.zero(start, length);
     const unit = this.#geometry.subclusterSize;
-    const first = Math.min(Math.ceil(start / unit) * unit, end);
+    const first = Math.ceil(start / unit) * unit;
     const last = this.#unitEnd(end, unit);
-    if (last < first) return this.#zeroPart(start, end);
+    // Within one unit; also in the last one of the disk, to its end.
+    if (first >= end || last < first) return this.#zeroPart(start, end);
     await this.#zeroPart(start, first);
     await this.#zeroUnits(first, last, unmap);
-    await this.#zeroPart(Math.max(first, last), end);
+    await this.#zeroPart(last, end);
   }
 
   /**

@@ -5,7 +5,7 @@ import type { NewImageOptions } from '../image/new-image.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { createQcow2, createRaw } from '../operations/create.ts';
 import { openImage } from './open-image.ts';
-import { TargetFile } from './target-file.ts';
+import { TargetFile, type TargetFileOptions } from './target-file.ts';
 
 /** A new image file. */
 export interface CreateFileOptions
@@ -49,21 +49,21 @@ export async function createFile(options: CreateFileOptions): Promise<{ size: nu
 /**
  * Runs `write` on new files for an image and, if it has one, its external data file. Both appear when
  * it has succeeded and they are durable, the data file first; neither if it fails.
- * @param durable see `TargetFile`
+ * @param options see `TargetFile`
  */
 export async function withTargets(
   file: string,
   dataFile: string | undefined,
   write: (image: TargetFile, data: TargetFile | undefined) => Promise<void>,
-  durable = true,
+  options: TargetFileOptions = {},
 ): Promise<void> {
   const dataPath = dataFile && path.resolve(path.dirname(file), dataFile);
   if (dataPath !== undefined && (dataPath === path.resolve(file) || sameFile(dataPath, file)))
     throw new Qcow2Error('INVALID_ARGUMENT', `'${file}' cannot be its own data file`);
-  const image = new TargetFile(file, durable);
+  const image = new TargetFile(file, options);
   let data: TargetFile | undefined;
   try {
-    data = dataPath === undefined ? undefined : new TargetFile(dataPath, durable);
+    data = dataPath === undefined ? undefined : new TargetFile(dataPath, options);
     await write(image, data);
     await data?.seal();
     await image.seal();
@@ -113,7 +113,7 @@ export async function checkBacking(options: {
   const found = path.resolve(path.dirname(options.path), backingFile);
   if (sameFile(found, options.path))
     throw new Qcow2Error('INVALID_ARGUMENT', `'${options.path}' cannot be its own backing file`);
-  const image = await openImage(found, { format: backingFormat, sync: true });
+  const image = await openImage(found, { format: backingFormat, sync: true, holdLocks: false });
   try {
     return image.virtualSize;
   } finally {

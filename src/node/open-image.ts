@@ -1,11 +1,16 @@
 import { Qcow2Error } from '../errors.ts';
 import type { GivenSources } from '../image/given-files.ts';
+import { httpResolver, urlResolver } from '../image/http-resolver.ts';
 import type { SnapshotQuery } from '../image/identify.ts';
 import { Image, type OpenOptions } from '../image/image.ts';
 import { type OutsideResolver, refusal } from '../image/open-gate.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { type FileOptions, FileStorage } from '../storage/file.ts';
 import { folderGate, openThroughGate } from '../storage/file-gate.ts';
+import type { HttpOptions } from '../storage/http.ts';
+import { isHttpUrl, shownName } from '../storage/http-url.ts';
+import type { Storage } from '../storage/storage.ts';
+import { nodeTransport } from './http-transport.ts';
+import { type OpenStorageOptions, openStorage } from './open-storage.ts';
 
 /** Files named by the caller, in place of those an image names: trusted, no gate is asked. */
 export interface NamedFiles {
@@ -20,20 +25,31 @@ export interface NamedFiles {
 export interface OpenImageOptions extends NamedFiles {
   snapshot?: string | SnapshotQuery | undefined;
   /**
-   * Folders beside the image's own in whose trees backing and data files may lie; `any` allows every
-   * regular file.
+   * Folders beside the image's own in whose trees backing and data files may lie, paths or URLs; `any`
+   * allows every regular file, but no URL.
    */
   allowExternal?: readonly string[] | 'any' | undefined;
+  /** How http and https URLs are read: headers, for example. */
+  http?: HttpOptions | undefined;
+  /** Ends requests to web servers, and what waits for them. */
+  signal?: AbortSignal | undefined;
   /** Blocking reads: for workers and command-line tools. */
   sync?: boolean;
   /** Opens the image, and its data file if it has one, for writing too. */
   writable?: boolean | undefined;
   /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
   cacheBytes?: number | undefined;
-  /** Open files although another program has them open for writing (`-U`). */
+  /** Open files that are only read although another program has them open for writing (`-U`). */
   share?: boolean | undefined;
+  /** False: a short look that keeps nobody from writing to the files; see `FileOptions.holdLocks`. */
+  holdLocks?: boolean | undefined;
   /** Shares a kernel with other images of the same conversion. */
   kernel?: Kernel;
+  /**
+   * Files of the chain to open; see `OpenOptions`.
+   * @internal
+   */
+  layers?: number;
 }
 
 /**
@@ -54,19 +70,29 @@ export interface OpenImageOptions extends NamedFiles {
 export function fileResolver(
   imagePath: string,
   allowExternal: readonly string[] | 'any' = [],
-  options: FileOptions = {},
+  options: OpenStorageOptions = {},
 ): OutsideResolver {
-  const gate = folderGate(imagePath, allowExternal);
-  return (file) => {
+  const { http: httpOptions, ...fileOptions } = options;
+  const http = { transport: nodeTransport, ...httpOptions };
+  const urls = allowExternal === 'any' ? [] : allowExternal.filter(isHttpUrl);
+  if (isHttpUrl(imagePath)) return httpResolver(imagePath, { ...http, allowExternal: urls });
+  const folders =
+    allowExternal === 'any' ? 'any' : allowExternal.filter((name) => !isHttpUrl(name));
+  const gate = folderGate(imagePath, folders);
+  const onServers = urlResolver(urls, http);
+  const open: OutsideResolver = (file) => {
+    if (isHttpUrl(file.name) || isHttpUrl(file.namedBy)) return onServers(file);
     const mode = file.writable ? 'r+' : 'r';
-    const opened = openThroughGate(gate, file.name, file.namedBy, { ...options, mode });
+    const share = options.share === true && !file.writable;
+    const opened = openThroughGate(gate, file.name, file.namedBy, { ...fileOptions, mode, share });
     if (opened) return opened;
     throw refusal(file, "it is outside the image's folder (--allow-external DIR opens more)");
   };
+  return Object.assign(open, { judgesUrls: urls.length > 0 });
 }
 
 /**
- * Opens an image file. Files it names are opened when data is asked for, if the gate allows them.
+ * Opens an image file, or to read one on a web server by its URL. Files it names are opened when data is asked for, if the gate allows them.
  * @throws Qcow2Error NOT_FOUND, IO, REFUSED, and those of `Image.open`
  * @example
  * import { openImage } from 'qcow2';
@@ -78,15 +104,18 @@ export function fileResolver(
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
-  const { writable = false, cacheBytes } = options;
-  const resolver = fileResolver(file, allowExternal, { sync, share });
+  const { writable = false, cacheBytes, holdLocks = true } = options;
+  const how = { sync, share, holdLocks, http: { ...options.http, signal: options.signal } };
+  const resolver = fileResolver(file, allowExternal, how);
   const mode = writable ? 'r+' : 'r';
-  const storage = new FileStorage(file, { sync, share, mode });
-  const given = openNamed(options, { sync, share }, storage, mode);
+  // A file that is written must be free all the same.
+  const storage = await openStorage(file, { ...how, mode, share: share && !writable });
+  const given = await openNamed(options, how, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
   if (snapshot !== undefined) open.snapshot = snapshot;
   if (kernel !== undefined) open.kernel = kernel;
+  if (options.layers !== undefined) open.layers = options.layers;
   return Image.open(storage, open).catch((error: unknown) => {
     throw couldNotOpen(error, file);
   });
@@ -97,26 +126,29 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
  * @param mode of the data file; what lies below is only read
  * @throws Qcow2Error NOT_FOUND, IO, REFUSED
  */
-export function openNamed(
+export async function openNamed(
   files: NamedFiles,
-  options: FileOptions,
-  above: FileStorage,
+  options: OpenStorageOptions,
+  above: Storage,
   mode: 'r' | 'r+' = 'r',
-): GivenSources {
+): Promise<GivenSources> {
   const { format, dataFile, backingFile } = files;
   const given: GivenSources = {};
-  let data: FileStorage | undefined;
+  let data: Storage | undefined;
   if (format !== undefined) given.format = format;
   try {
-    data = dataFile === undefined ? undefined : new FileStorage(dataFile, { ...options, mode });
+    const share = options.share === true && mode === 'r';
+    data =
+      dataFile === undefined ? undefined : await openStorage(dataFile, { ...options, mode, share });
     if (data !== undefined) given.dataFile = data;
     if (backingFile === undefined) return given;
-    const storage = new FileStorage(backingFile.path, options);
-    given.backingFile = { source: storage, ...openNamed(backingFile, options, storage) };
+    const storage = await openStorage(backingFile.path, options);
+    const below = await openNamed(backingFile, options, storage);
+    given.backingFile = { source: storage, ...below };
     return given;
   } catch (error) {
-    data?.close();
-    above.close();
+    await data?.close();
+    await above.close();
     throw error;
   }
 }
@@ -135,7 +167,7 @@ export async function openChain(file: string, options: OpenImageOptions = {}): P
 
 /** The error with the words scripts look for in front. */
 function couldNotOpen(error: unknown, file: string): unknown {
-  const prefix = `Could not open '${file}': `;
+  const prefix = `Could not open '${shownName(file)}': `;
   if (!(error instanceof Qcow2Error) || error.message.startsWith(prefix)) return error;
   return new Qcow2Error(error.code, prefix + error.message, error.details, { cause: error });
 }

@@ -2,6 +2,22 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import { FileStorage, ioError } from '../storage/file.ts';
+import { lockedText, lockFile } from '../storage/file-locks.ts';
+
+/** How a new file is written. */
+export interface TargetFileOptions {
+  /**
+   * False leaves it to the system when a new file reaches the disk. What takes the place of another is
+   * durable always: after a power cut there is the old one or the new one. Default true.
+   */
+  durable?: boolean | undefined;
+  /** Letters and digits in the name of the file being written, by which leftovers are told apart. */
+  partialTag?: string | undefined;
+}
+
+/** Beginning and end of the names of files being written. */
+export const PARTIAL_PREFIX = '.qcow2-';
+export const PARTIAL_SUFFIX = '.partial';
 
 /**
  * A file that appears under its name only when it is whole: written beside it, sealed, renamed. Until
@@ -14,25 +30,27 @@ export class TargetFile {
   readonly storage: FileStorage;
   /** Where the name really leads, when it is a symbolic link. */
   readonly #realPath: string;
-  /** The file that has the name so far. */
+  /** The file that has the name so far, and the descriptor by which it is locked. */
   readonly #existing: fs.Stats | undefined;
+  readonly #locked: number | undefined;
   readonly #mustLast: boolean;
   #settled = false;
 
   /**
-   * @param durable false leaves it to the system when a new file reaches the disk. What takes the place
-   *   of another is durable always: after a power cut there is the old one or the new one.
-   * @throws Qcow2Error NOT_FOUND or IO (folder), REFUSED if the name belongs to no regular file
+   * @throws Qcow2Error NOT_FOUND or IO (folder), REFUSED if the name belongs to no regular file, or to one
+   *   that a program has open
    */
-  constructor(file: string, durable = true) {
+  constructor(file: string, { durable = true, partialTag }: TargetFileOptions = {}) {
     this.path = file;
     this.#realPath = realTarget(file);
     this.#existing = fs.statSync(this.#realPath, { throwIfNoEntry: false });
+    this.#locked = this.#existing && lockExisting(this.#realPath, file);
     this.#mustLast = durable || this.#existing !== undefined;
     const folder = path.dirname(this.#realPath);
     // Nobody is harmed who guesses it: a file that is there is not opened. Loading node:crypto takes 3 ms.
     const unique = Math.random().toString(36).slice(2);
-    this.partialPath = path.join(folder, `.qcow2-${unique}.partial`);
+    const tag = partialTag === undefined ? '' : `${partialTag}-`;
+    this.partialPath = path.join(folder, PARTIAL_PREFIX + tag + unique + PARTIAL_SUFFIX);
     try {
       this.storage = new FileStorage(file, {
         realPath: this.partialPath,
@@ -42,6 +60,7 @@ export class TargetFile {
         permissions: this.#existing ? 0o600 | (this.#existing.mode & 0o066) : 0o644,
       });
     } catch (error) {
+      this.#unlock();
       const cause = error instanceof Error ? error.cause : error;
       throw ioError(cause, `Could not create '${file}'`, file);
     }
@@ -66,6 +85,7 @@ export class TargetFile {
     }
     this.#settled = true;
     this.storage.close();
+    this.#unlock();
     if (this.#mustLast) syncFolder(path.dirname(this.#realPath));
   }
 
@@ -79,13 +99,40 @@ export class TargetFile {
     this.storage.close();
     if (this.#settled) return;
     this.#settled = true;
+    this.#unlock();
     fs.rmSync(this.partialPath, { force: true });
+  }
+
+  /** Once, when it is settled what has the name. */
+  #unlock(): void {
+    if (this.#locked !== undefined) fs.closeSync(this.#locked);
   }
 
   #failed(error: unknown): unknown {
     if (error instanceof Qcow2Error) return error;
     return ioError(error, `Could not create '${this.path}'`, this.path);
   }
+}
+
+/**
+ * Locks the file that is to be replaced, as if it were written: nobody may have it open, or open it until
+ * it has lost its name. Returns the descriptor that has the locks; one that may not be read is only
+ * looked at.
+ * @throws Qcow2Error REFUSED
+ */
+function lockExisting(realPath: string, file: string): number | undefined {
+  let fd: number | undefined;
+  try {
+    fd = fs.openSync(realPath, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  } catch {
+    // What may not be read may still be replaced.
+  }
+  const stat = fs.statSync(realPath, { bigint: true });
+  const { conflict } = lockFile(fd, stat, { forWriting: true, hold: true });
+  if (conflict === undefined) return fd;
+  if (fd !== undefined) fs.closeSync(fd);
+  const text = `Could not create '${file}': ${lockedText(conflict, file)}`;
+  throw new Qcow2Error('REFUSED', text, { file });
 }
 
 /** Symbolic links followed from the name to the file; the limit of Linux. */

@@ -44,6 +44,8 @@ export class StatusRuns {
   /** Where the uncompressed data of the run is: host offset of its first byte. Only with `storage`. */
   host = 0;
   storage: Storage | undefined;
+  /** Whether the image itself answers for the run, and not what lies below. */
+  isOwn = false;
   readonly #image: Image;
   readonly #chain: Chain;
   readonly #sparse: readonly boolean[];
@@ -117,6 +119,7 @@ export class StatusRuns {
     this.end = this.start + plan.length[i]!;
     this.flags = flagsOf(kind, layer < this.#chain.layers.length - 1);
     this.storage = undefined;
+    this.isOwn = layer === 0 && !isUnallocated(kind);
     if (kind !== RUN_DATA) return true;
     this.storage = this.#chain.layers[layer]!.layer.dataStorage;
     this.host = plan.host[i]!;

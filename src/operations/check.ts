@@ -1,7 +1,7 @@
 import { Qcow2Error } from '../errors.ts';
-import { findExtension } from '../format/header-extensions.ts';
-import { MAX_CHECK_CLUSTERS } from '../format/limits.ts';
 import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
+import type { CheckFinding } from '../image/check-findings.ts';
+import { CheckPass } from '../image/check-pass.ts';
 import { type GivenSources, givenFiles } from '../image/given-files.ts';
 import { Image } from '../image/image.ts';
 import { readMetadata } from '../image/metadata.ts';
@@ -9,18 +9,10 @@ import type { OutsideResolver } from '../image/open-gate.ts';
 import { createKernel, type Kernel, type KernelBackend } from '../kernel/kernel.ts';
 import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
-import { addBitmaps } from './check-bitmaps.ts';
-import { Comparison } from './check-compare.ts';
-import { CheckedFile } from './check-file.ts';
-import { type CheckFinding, Findings } from './check-findings.ts';
-import { L1Tables } from './check-l1.ts';
-import { L2Walker } from './check-l2.ts';
 import { requireOutsideFiles } from './check-outside.ts';
-import { checkSnapshots } from './check-snapshots.ts';
-import { StoredCounts } from './check-stored.ts';
-import type { OperationControl } from './control.ts';
+import { type OperationControl, throwIfAborted } from './control.ts';
 
-export type { CheckFinding, FindingClass } from './check-findings.ts';
+export type { CheckFinding, FindingClass } from '../image/check-findings.ts';
 
 /** How to check. */
 export interface CheckOptions extends OperationControl, GivenSources {
@@ -72,7 +64,8 @@ export interface CheckResult {
   readonly findingsOmitted: number;
 }
 
-const DEFAULT_MAX_FINDINGS = 1000;
+/** Findings listed, unless more or fewer are asked for. */
+export const DEFAULT_MAX_FINDINGS = 1000;
 
 /**
  * Checks the metadata of a qcow2 image without changing it or reading guest data. Of an open image
@@ -102,31 +95,25 @@ export async function check(
   await requireOutsideFiles(storage, metadata, resolver, given);
   const backend = options.backend ?? image?.kernel.backend;
   const kernel = options.kernel ?? createKernel(backend === undefined ? {} : { backend });
-  const findings = new Findings(options.maxFindings ?? DEFAULT_MAX_FINDINGS);
-  const file = new CheckedFile(storage, metadata, kernel, findings, options.signal);
-  if (file.clusters > MAX_CHECK_CLUSTERS) {
-    const text = `the file has ${file.clusters} clusters; at most ${MAX_CHECK_CLUSTERS} can be checked`;
-    throw new Qcow2Error('TOO_LARGE', text, { value: file.clusters });
-  }
-  return checkFile(file, options.onProgress);
+  const { signal, onProgress } = options;
+  const pass = await CheckPass.run(storage, metadata, {
+    kernel,
+    maxFindings: options.maxFindings ?? DEFAULT_MAX_FINDINGS,
+    step: () => throwIfAborted(signal, 'the check'),
+    onProgress,
+  });
+  return resultOf(pass);
 }
 
-async function checkFile(
-  file: CheckedFile,
-  onProgress: CheckOptions['onProgress'],
-): Promise<CheckResult> {
-  const { findings, geometry, metadata } = file;
-  const { clusterSize } = geometry;
-  const snapshots = await checkSnapshots(file);
-  const stored = await StoredCounts.load(file);
-  const walker = await countTrees(file, stored, snapshots.l1Tables, onProgress);
-  await countStructures(file, snapshots.bytes);
-  stored.addBlocks();
-  const comparison = new Comparison(file, stored);
-  await comparison.run();
-  const { findings: listed, omitted } = findings.finish();
+/** What a way through an image found; findings about bit 63 can be left out. */
+export function resultOf(
+  { file, findings, walker, comparison }: CheckPass,
+  withCopied = true,
+): CheckResult {
+  const { clusterSize } = file.geometry;
+  const { findings: listed, omitted } = findings.finish(withCopied);
   return {
-    totalClusters: Math.ceil(metadata.virtualSize / clusterSize),
+    totalClusters: Math.ceil(file.metadata.virtualSize / clusterSize),
     allocatedClusters: walker.allocated,
     fragmentedClusters: walker.fragmented,
     compressedClusters: walker.compressed,
@@ -140,39 +127,14 @@ async function checkFile(
   };
 }
 
-/** Header, L1 tables, L2 tables and what they name. */
-async function countTrees(
-  file: CheckedFile,
-  stored: StoredCounts,
-  snapshots: readonly { offset: number; entries: number }[],
-  onProgress: CheckOptions['onProgress'],
-): Promise<L2Walker> {
-  const { l1TableOffset, l1Size } = file.header;
-  file.addRegion('header', 0, 0, file.geometry.clusterSize);
-  const l1 = new L1Tables(file, stored);
-  await l1.addActive({ offset: l1TableOffset, entries: l1Size });
-  await l1.addSnapshots(snapshots);
-  const walker = new L2Walker(file, stored);
-  let done = 0;
-  for (const uses of l1.uses()) {
-    await walker.walk(uses);
-    await onProgress?.(++done, l1.count);
-  }
-  return walker;
-}
-
-/** What else takes clusters; refcount blocks come last. */
-async function countStructures(file: CheckedFile, snapshotTableBytes: number): Promise<void> {
-  const { refcountTableOffset: table, refcountTableClusters, snapshotsOffset } = file.header;
-  file.addRegion('snapshot table', snapshotsOffset, snapshotsOffset, snapshotTableBytes);
-  const tableBytes = refcountTableClusters * file.geometry.clusterSize;
-  file.addRegion('refcount table', table, table, tableBytes);
-  const luks = findExtension(file.metadata.extensions, 'encryption-pointer')?.pointer;
-  if (luks !== undefined) file.addRegion('LUKS area', luks.offset, luks.offset, luks.length);
-  await addBitmaps(file);
-}
-
-async function requireQcow2(storage: Storage, format: 'qcow2' | 'raw' | undefined): Promise<void> {
+/**
+ * Refuses what is no qcow2 image.
+ * @throws Qcow2Error UNSUPPORTED, of the structure `image format`
+ */
+export async function requireQcow2(
+  storage: Storage,
+  format: 'qcow2' | 'raw' | undefined,
+): Promise<void> {
   if (format === 'qcow2') return;
   const bytes = new Uint8Array(PROBE_BYTES);
   const found = format ?? probeFormat(bytes.subarray(0, await storage.read(0, bytes)));

@@ -2,6 +2,7 @@ import { Qcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
 import { isUnallocated, Plan } from '../image/plan.ts';
 import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
+import type { Storage } from '../storage/storage.ts';
 
 /** Guest bytes mapped at once when looking for data; the plan may end it earlier. */
 const WINDOW_BYTES = 2 ** 40;
@@ -62,6 +63,37 @@ export class Source {
     into.fill(0, end - start);
   }
 
+  /** Begins to fetch guest bytes `[start, end)`, where reading takes long. */
+  async prefetch(start: number, end: number): Promise<void> {
+    const last = Math.min(end, this.size);
+    for (let at = start; at < last; ) {
+      const { image, offset, next } = this.#at(at);
+      const stop = Math.min(last, next);
+      await image.prefetch(at - offset, stop - offset);
+      at = stop;
+    }
+  }
+
+  /**
+   * Has a raw target, which reads as zeros so far, share what the files hold of a range, without
+   * copying. Answers whether all of the range is there now; if not, it is to be written over.
+   */
+  async share(start: number, length: number, target: Storage): Promise<boolean> {
+    const end = Math.min(start + length, this.size);
+    let isShared = true;
+    for (let at = start; at < end && isShared; ) {
+      const { image, offset, next } = this.#at(at);
+      const stop = Math.min(end, next);
+      at = await image.withChain(async (chain) => {
+        const reached = await chain.map(at - offset, stop - offset, this.#plan);
+        for (let i = 0; i < this.#plan.count && isShared; i++)
+          isShared = await this.#shareRun(i, chain.layers, offset, target);
+        return reached + offset;
+      });
+    }
+    return isShared;
+  }
+
   /**
    * Guest offsets of the chunks of `chunkBytes` that are wanted, in order. Reads no guest data.
    */
@@ -113,6 +145,20 @@ export class Source {
       }
       at = reached + offset;
     }
+  }
+
+  /** False for what is no part of a file as it is, and where the target cannot. */
+  async #shareRun(
+    i: number,
+    layers: readonly { readonly layer: { readonly dataStorage: Storage } }[],
+    offset: number,
+    target: Storage,
+  ): Promise<boolean> {
+    const { kind, layer, host, length, guest } = this.#plan;
+    if (kind[i] === RUN_COMPRESSED) return false;
+    if (kind[i] !== RUN_DATA) return true;
+    const { dataStorage } = layers[layer[i]!]!.layer;
+    return target.copyRange!(dataStorage, host[i]!, length[i]!, guest[i]! + offset);
   }
 
   #at(position: number): { image: Image; offset: number; next: number } {

@@ -8,8 +8,10 @@ import {
   firstStatusMismatch,
   SIDES_BOTH,
   SIDES_FIRST,
+  SIDES_SECOND,
 } from './compare-plan.ts';
 import { type OperationControl, throwIfAborted } from './control.ts';
+import { fetchedAhead, isRemote } from './fetch-ahead.ts';
 
 /** Differences are told by their sector. */
 const SECTOR_BYTES = 512;
@@ -85,6 +87,14 @@ export class CompareStep {
     return new CompareStep(images, kernel);
   }
 
+  /** Begins to fetch what a job needs, where reading takes long. */
+  async prefetch(job: CompareJob): Promise<void> {
+    for (const { start, length, sides } of job.parts) {
+      if (sides & SIDES_FIRST) await this.#images[0].prefetch(start, start + length);
+      if (sides & SIDES_SECOND) await this.#images[1].prefetch(start, start + length);
+    }
+  }
+
   /** Guest offset of the first sector that differs, or -1. */
   async run(job: CompareJob): Promise<number> {
     for (const { start, length, sides } of job.parts)
@@ -141,7 +151,10 @@ export const inlineCompareExecutor: CompareExecutor = {
   async run({ images, jobs }, finished) {
     const step = await CompareStep.prepare(images);
     try {
-      for await (const job of jobs()) {
+      const ahead = (await isRemote(images))
+        ? fetchedAhead(jobs(), (job) => step.prefetch(job))
+        : jobs();
+      for await (const job of ahead) {
         const offset = await step.run(job);
         if (offset >= 0) return offset;
         await finished(job.end);

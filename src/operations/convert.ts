@@ -26,6 +26,7 @@ import {
   copyBitmaps,
 } from './copy-bitmaps.ts';
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
+import { fetchedAhead, isRemote } from './fetch-ahead.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
 /** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
@@ -46,11 +47,6 @@ export interface ConvertOptions extends OperationControl {
   compressionLevel?: DeflateLevel;
   /** Zero runs of at least so many bytes become holes (raw targets). 0: store all zeros. Default 4096. */
   sparseSize?: number;
-  /**
-   * Copy what the source's backing files hold as well, although the target has a backing file:
-   * another one. Default false: both have the same below them.
-   */
-  copyBacking?: boolean;
   /** The target may hold other bytes: write zeros too (raw targets). */
   overwrite?: boolean;
   /**
@@ -69,7 +65,13 @@ export interface ConvertOptions extends OperationControl {
 export interface ConvertStepOptions {
   chunkBytes: number;
   target:
-    | { format: 'raw'; size: number; minimumHole: number }
+    | {
+        format: 'raw';
+        size: number;
+        minimumHole: number;
+        /** The target can share what the source's files hold. */
+        shares: boolean;
+      }
     | {
         format: 'qcow2';
         writer: Qcow2WriterOptions;
@@ -101,15 +103,19 @@ export class ConvertStep {
   readonly #qcow2: Qcow2Writer | undefined;
   readonly #unit: number;
   readonly #leave: Uint8Array | undefined;
+  /** The target, if it can share what the source's files hold. */
+  readonly #sharing: Storage | undefined;
 
   private constructor(
     source: Source,
     chunk: Region,
     writer: RawWriter | Qcow2Writer,
     options: ConvertStepOptions,
+    sharing?: Storage,
   ) {
     this.#source = source;
     this.#chunk = chunk;
+    this.#sharing = sharing;
     this.#raw = writer instanceof RawWriter ? writer : undefined;
     this.#qcow2 = writer instanceof Qcow2Writer ? writer : undefined;
     const { target } = options;
@@ -124,9 +130,10 @@ export class ConvertStep {
     for (const image of source.images) await image.chain();
     const { target, chunkBytes } = step;
     if (target.format === 'raw') {
-      const { size, minimumHole } = target;
+      const { size, minimumHole, shares } = target;
       const writer = new RawWriter(storage, size, kernel, chunkBytes, minimumHole);
-      return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, step);
+      const chunk = kernel.arena.allocate(chunkBytes);
+      return new ConvertStep(source, chunk, writer, step, shares ? storage : undefined);
     }
     const { compressionType, compressionLevel: level } = target;
     const codec =
@@ -138,9 +145,16 @@ export class ConvertStep {
     return new ConvertStep(source, kernel.arena.allocate(chunkBytes), writer, step);
   }
 
+  /** Begins to fetch what a chunk needs, where reading takes long. */
+  prefetch(start: number): Promise<void> {
+    return this.#source.prefetch(start, start + this.#chunk.length);
+  }
+
   /** Reads, classifies and writes the chunk at guest offset `start`. */
   async run(start: number, turn: Turn): Promise<ChunkRecord | null> {
     const bytes = this.#chunk.bytes;
+    if (this.#sharing && (await this.#source.share(start, bytes.length, this.#sharing)))
+      return null;
     await this.#source.read(start, bytes, this.#unit, this.#leave);
     if (this.#raw) return this.#raw.write(start, bytes);
     return this.#qcow2!.write(start, bytes, turn, this.#leave);
@@ -169,7 +183,10 @@ export const inlineExecutor: ChunkExecutor = {
   sharesState: false,
   async run(conversion, finished) {
     const converter = await ConvertStep.prepare(conversion);
-    for await (const start of conversion.chunks())
+    const chunks = (await isRemote(conversion.source.images))
+      ? fetchedAhead(conversion.chunks(), (start) => converter.prefetch(start))
+      : conversion.chunks();
+    for await (const start of chunks)
       await finished(start, await converter.run(start, (allocate) => allocate()));
   },
 };
@@ -297,12 +314,17 @@ async function prepareTarget(
   if (writer.mappedAhead) await preallocate(file, create, storage, dataStorage, options.signal);
   const compressionType = options.compress ? layout.header.compressionType : null;
   const { compressionLevel = 'default' } = options;
-  const leavesToBacking = hasBacking && options.copyBacking !== true;
-  const which = dense || (hasBacking && !leavesToBacking) ? 'all' : hasBacking ? 'overlay' : 'data';
+  const which = dense ? 'all' : hasBacking ? 'overlay' : 'data';
   return {
     step: {
       chunkBytes,
-      target: { format: 'qcow2', writer, compressionType, compressionLevel, leavesToBacking },
+      target: {
+        format: 'qcow2',
+        writer,
+        compressionType,
+        compressionLevel,
+        leavesToBacking: hasBacking,
+      },
     },
     which,
     file,
@@ -345,9 +367,20 @@ async function prepareRaw(
   const { create, signal } = options;
   if (size > storage.size) await createRaw(storage, size, create?.preallocation, signal);
   const minimumHole = dense ? 0 : (options.sparseSize ?? 4096);
+  // What is to have space of its own shares none.
+  const mayShare = !dense && (create?.preallocation ?? 'off') === 'off';
+  const shares = mayShare && (await canShare(source, storage));
   const step: ConvertStepOptions = {
     chunkBytes: CHUNK_BYTES,
-    target: { format: 'raw', size: source.size, minimumHole },
+    target: { format: 'raw', size: source.size, minimumHole, shares },
   };
   return { step, which: dense ? 'all' : 'data' };
+}
+
+/** Whether the target can share what the source's files hold: tried with the first data there is. */
+async function canShare(source: Source, storage: Storage): Promise<boolean> {
+  if (storage.copyRange === undefined) return false;
+  for await (const start of source.chunks(CHUNK_BYTES, 'data'))
+    return source.share(start, CHUNK_BYTES, storage);
+  return false;
 }

@@ -11,11 +11,12 @@ import {
 import {
   bitmapBits,
   bitmapTableNeeded,
-  decodeBitmapTableEntry,
+  clearBitsFrom,
   validateBitmapTableSize,
 } from '../format/bitmap-table.ts';
-import { clustersFor, type Geometry, requireInFile } from '../format/geometry.ts';
+import { clustersFor, type Geometry } from '../format/geometry.ts';
 import { AppendAllocator } from '../image/append-allocator.ts';
+import { BitmapReader } from '../image/bitmap-reader.ts';
 import type { Image } from '../image/image.ts';
 import type { NewImageFile } from '../image/new-image-file.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -136,7 +137,7 @@ async function requireOwnClusters(
     validateBitmapTableSize(entry, virtualSize, geometry);
     tables += Math.ceil((entry.bitmapTableSize * 8) / geometry.clusterSize);
     if (tables > most) break;
-    const table = await SourceBitmap.open(storage, entry, geometry);
+    const table = await BitmapReader.open(storage, entry, geometry);
     data += table.dataClusters;
   }
   if (tables <= most && data <= most) return;
@@ -144,142 +145,103 @@ async function requireOwnClusters(
   throw new Qcow2Error('MALFORMED', text, { structure: 'bitmap table' });
 }
 
-/** A bitmap of the source, read through its table. */
-class SourceBitmap {
-  readonly #storage: Storage;
-  readonly #geometry: Geometry;
-  readonly #table: DataView;
-
-  private constructor(storage: Storage, geometry: Geometry, table: DataView) {
-    this.#storage = storage;
-    this.#geometry = geometry;
-    this.#table = table;
-  }
-
-  static async open(
-    storage: Storage,
-    { bitmapTableOffset, bitmapTableSize }: BitmapDirectoryEntry,
-    geometry: Geometry,
-  ): Promise<SourceBitmap> {
-    const length = bitmapTableSize * 8;
-    requireInFile('bitmap table', bitmapTableOffset, length, storage.size, geometry);
-    const bytes = new Uint8Array(length);
-    await readWhole(storage, bitmapTableOffset, bytes);
-    return new SourceBitmap(storage, geometry, new DataView(bytes.buffer));
-  }
-
-  /** Table entries that have a cluster. */
-  get dataClusters(): number {
-    let count = 0;
-    for (let at = 0; at < this.#table.byteLength; at += 8)
-      if (this.#entry(at).kind === 'data') count++;
-    return count;
-  }
-
-  /**
-   * Fills `into` with the bitmap's bytes from `start` on, zeros behind its end; false if the table says
-   * that all are zeros.
-   */
-  async read(start: number, into: Uint8Array): Promise<boolean> {
-    const { clusterSize } = this.#geometry;
-    let stored = false;
-    into.fill(0);
-    const end = Math.min(start + into.length, (this.#table.byteLength / 8) * clusterSize);
-    for (let at = start; at < end; ) {
-      const within = at % clusterSize;
-      const to = Math.min(end, at - within + clusterSize);
-      const part = into.subarray(at - start, to - start);
-      const entry = this.#entry(Math.floor(at / clusterSize) * 8);
-      stored ||= entry.kind !== 'zeros';
-      if (entry.kind === 'ones') part.fill(0xff);
-      else if (entry.kind === 'data')
-        await readWhole(this.#storage, entry.hostOffset + within, part);
-      at = to;
-    }
-    return stored;
-  }
-
-  #entry(at: number) {
-    return decodeBitmapTableEntry(this.#table.getBigUint64(at), this.#geometry);
-  }
-}
-
-async function readWhole(storage: Storage, offset: number, into: Uint8Array): Promise<void> {
-  const n = await storage.read(offset, into);
-  if (n === into.length) return;
-  const text = `'${storage.name}' ends at offset ${offset + n}, ${into.length - n} bytes before the end of a bitmap; the file is truncated`;
-  throw new Qcow2Error('TRUNCATED', text, { structure: 'bitmap data', offset: offset + n });
+/** Where copies of bitmaps go. */
+export interface BitmapSink {
+  readonly geometry: Geometry;
+  /** Of the image they go to, in bytes. */
+  readonly diskSize: number;
+  /** Host offset of the next table, which takes so many clusters. */
+  table(clusters: number): number | Promise<number>;
+  /** Host offset of a new cluster, counted. */
+  cluster(): Promise<number>;
+  write(offset: number, bytes: Uint8Array): void | Promise<void>;
 }
 
 /**
- * Writes the bitmaps: tables and directory to the clusters reserved in the head, data behind what the
- * file holds so far.
+ * Writes the bitmaps of a new image: tables and directory to the clusters reserved in the head, data
+ * behind what the file holds so far.
  * @param step called between clusters
  * @returns what the header is to say; undefined if there are none
  */
 export async function copyBitmaps(
-  { image, entries, directoryBytes, tableClusters }: BitmapsToCopy,
+  bitmaps: BitmapsToCopy,
   file: NewImageFile,
   storage: Storage,
   step: () => void | Promise<void>,
 ): Promise<Omit<BitmapsPointer, 'reserved'> | undefined> {
-  if (entries.length === 0) return undefined;
+  if (bitmaps.entries.length === 0) return undefined;
   const { geometry, reservedOffset, header } = file.layout;
   const { clusterSize } = geometry;
-  const directory: BitmapDirectoryEntry[] = [];
+  const allocator = new AppendAllocator(file.allocatorState, geometry);
   let offset = reservedOffset;
-  for (const [index, entry] of entries.entries()) {
-    const source = await SourceBitmap.open(image.storage, entry, image.metadata!.geometry);
-    const bits = bitmapBits(header.size, entry.granularityBits);
-    const table = new Uint8Array(tableClusters[index]! * clusterSize);
-    const used = bitmapTableNeeded(header.size, entry.granularityBits, geometry);
-    await copyData(source, bits, new DataView(table.buffer, 0, used * 8), file, storage, step);
-    await storage.write!(offset, table);
-    directory.push(newEntry(entry, offset, used));
-    offset += table.length;
-  }
-  const bytes = new Uint8Array(Math.ceil(directoryBytes / clusterSize) * clusterSize);
+  const sink: BitmapSink = {
+    geometry,
+    diskSize: header.size,
+    table(clusters) {
+      const at = offset;
+      offset += clusters * clusterSize;
+      return at;
+    },
+    async cluster() {
+      allocator.begin();
+      const host = allocator.cluster();
+      await file.record({ references: allocator.added(), tables: [] });
+      return host;
+    },
+    write: (at, bytes) => storage.write!(at, bytes),
+  };
+  const directory = await copyBitmapsTo(sink, bitmaps, step);
+  const bytes = new Uint8Array(bitmaps.directoryClusters * clusterSize);
   bytes.set(encodeBitmapDirectory(directory));
   await storage.write!(offset, bytes);
   return {
     nbBitmaps: directory.length,
-    bitmapDirectorySize: directoryBytes,
+    bitmapDirectorySize: bitmaps.directoryBytes,
     bitmapDirectoryOffset: offset,
   };
 }
 
+/** Writes data and tables of the bitmaps; returns their entries of a directory. */
+export async function copyBitmapsTo(
+  sink: BitmapSink,
+  { image, entries, tableClusters }: BitmapsToCopy,
+  step: () => void | Promise<void>,
+): Promise<BitmapDirectoryEntry[]> {
+  const { geometry, diskSize } = sink;
+  const directory: BitmapDirectoryEntry[] = [];
+  for (const [index, entry] of entries.entries()) {
+    const source = await BitmapReader.open(image.storage, entry, image.metadata!.geometry);
+    const bits = bitmapBits(diskSize, entry.granularityBits);
+    const table = new Uint8Array(tableClusters[index]! * geometry.clusterSize);
+    const used = bitmapTableNeeded(diskSize, entry.granularityBits, geometry);
+    const offset = await sink.table(tableClusters[index]!);
+    await copyData(source, bits, new DataView(table.buffer, 0, used * 8), sink, step);
+    await sink.write(offset, table);
+    directory.push(newEntry(entry, offset, used));
+  }
+  return directory;
+}
+
 /** Copies the clusters of a bitmap that have a bit set, and enters them in its table. */
 async function copyData(
-  source: SourceBitmap,
+  source: BitmapReader,
   bits: number,
   table: DataView,
-  file: NewImageFile,
-  storage: Storage,
+  sink: BitmapSink,
   step: () => void | Promise<void>,
 ): Promise<void> {
-  const { geometry } = file.layout;
-  const { clusterSize } = geometry;
-  const allocator = new AppendAllocator(file.allocatorState, geometry);
+  const { clusterSize } = sink.geometry;
   const cluster = new Uint8Array(clusterSize);
   const words = new Uint32Array(cluster.buffer);
   for (let at = 0; at < table.byteLength; at += 8) {
     await step();
     const first = (at / 8) * clusterSize;
     if (!(await source.read(first, cluster))) continue;
-    clearBehind(cluster, bits - first * 8);
+    // Bits behind the end of the disk stand for nothing; a copy has none of them set.
+    clearBitsFrom(cluster, bits - first * 8);
     if (words.every((word) => word === 0)) continue;
-    allocator.begin();
-    const host = allocator.cluster();
-    await storage.write!(host, cluster);
-    await file.record({ references: allocator.added(), tables: [] });
+    const host = await sink.cluster();
+    await sink.write(host, cluster);
     table.setBigUint64(at, BigInt(host));
   }
-}
-
-/** Bits behind the end of the disk stand for nothing; a copy has none of them set. */
-function clearBehind(bytes: Uint8Array, bits: number): void {
-  if (bits >= bytes.length * 8) return;
-  const whole = Math.floor(bits / 8);
-  bytes.fill(0, Math.ceil(bits / 8));
-  if (bits % 8 > 0) bytes[whole]! &= (1 << (bits % 8)) - 1;
 }

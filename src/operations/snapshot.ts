@@ -1,26 +1,24 @@
 import { Qcow2Error } from '../errors.ts';
 import { INCOMPATIBLE_DIRTY } from '../format/feature-bits.ts';
 import { nameOf } from '../format/fields.ts';
-import { clustersFor, l1Needed } from '../format/geometry.ts';
-import type { Header } from '../format/header.ts';
+import { l1Needed } from '../format/geometry.ts';
 import { MAX_L1_ENTRIES, SECTOR_SIZE } from '../format/limits.ts';
 import {
   encodeSnapshotTable,
-  ICOUNT_OFF,
   type Snapshot,
   validateSnapshotL1,
-  vmStateSize,
 } from '../format/snapshot-table.ts';
 import { ClusterTree, l2OffsetAt, readL1 } from '../image/cluster-tree.ts';
+import { completeSnapshot } from '../image/complete-snapshot.ts';
 import { L1_TABLE } from '../image/dirty-pages.ts';
 import { pickSnapshot, type SnapshotQuery } from '../image/identify.ts';
 import type { Image } from '../image/image.ts';
 import { type Metadata, readBitmaps, readSnapshots } from '../image/metadata.ts';
-import type { Structure } from '../image/overlap-check.ts';
 import type { L1Table } from '../image/qcow2-layer.ts';
 import { requireUnsharedTables } from '../image/shared-tables.ts';
 import type { WritableQcow2 } from '../image/writable-qcow2.ts';
 import { type SnapshotInfo, snapshotInfo } from './info.ts';
+import { orUndo, place, remove, switchTo } from './structures.ts';
 
 /** Longest name in bytes: QEMU cuts longer ones off where it shows and looks for them. */
 const MAX_NAME_BYTES = 255;
@@ -67,7 +65,7 @@ export function createSnapshot(
     const { snapshot, snapshotsOffset } = await orUndo(disk, async (undo) => {
       const l1TableOffset = await place(disk, 'snapshot L1 table', withoutFlags(l1), undo);
       const taken = { ...fresh, l1TableOffset };
-      const all = [...known.map((each) => complete(each, header.metadata)), taken];
+      const all = [...known.map((each) => completeSnapshot(each, header.metadata)), taken];
       const table = await place(disk, 'snapshot table', encodeSnapshotTable(all), undo);
       undo.push(() => tree.updateCopiedFlags(active));
       await tree.addReferences(l1);
@@ -174,7 +172,7 @@ export function deleteSnapshot(
     // Afterwards nothing leads to it any more: it must be possible to take it apart.
     await tree.visit(l1, () => {});
     const kept = known.filter((each) => each !== snapshot);
-    const bytes = encodeSnapshotTable(kept.map((each) => complete(each, header.metadata)));
+    const bytes = encodeSnapshotTable(kept.map((each) => completeSnapshot(each, header.metadata)));
     const snapshotsOffset = await orUndo(disk, async (undo) => {
       const at = await place(disk, 'snapshot table', bytes, undo);
       await writeBack.commitAll();
@@ -249,18 +247,6 @@ function nextId(known: readonly Snapshot[]): string {
   return String(highest + 1n);
 }
 
-/** An entry with all the fields that are known today: version 3 demands the disk size of every one. */
-function complete(snapshot: Snapshot, { virtualSize }: Metadata): Snapshot {
-  if (snapshot.icount !== undefined) return snapshot;
-  return {
-    ...snapshot,
-    vmStateSize64: vmStateSize(snapshot),
-    diskSize: snapshot.diskSize ?? virtualSize,
-    icount: ICOUNT_OFF,
-    unknownExtra: new Uint8Array(0),
-  };
-}
-
 /** Checks that an image can go back to a snapshot; the size of the disk then, in bytes. */
 async function requireApplicable(
   { header, writeBack }: WritableQcow2,
@@ -304,67 +290,6 @@ function withoutFlags(l1: Uint8Array): Uint8Array {
   const copy = l1.slice();
   for (let at = 0; at < copy.length; at += 8) copy[at]! &= 0x7f;
   return copy;
-}
-
-type Undo = () => Promise<void>;
-
-/**
- * Takes steps that lead to nothing yet. If one fails, those before it are taken back, last first, and
- * the image is as it was; if that fails too, it takes no more writes, and a repair finds the leaks.
- */
-async function orUndo<T>(disk: WritableQcow2, steps: (undo: Undo[]) => Promise<T>): Promise<T> {
-  const undo: Undo[] = [];
-  try {
-    return await steps(undo);
-  } catch (error) {
-    try {
-      for (const step of undo.reverse()) await step();
-      await disk.writeBack.finish();
-    } catch {
-      disk.writeBack.file.fail(error);
-    }
-    throw error;
-  }
-}
-
-/** Writes a structure to new clusters; returns its host offset, 0 if it is empty. */
-async function place(
-  disk: WritableQcow2,
-  structure: Structure,
-  bytes: Uint8Array,
-  undo: Undo[],
-): Promise<number> {
-  if (bytes.length === 0) return 0;
-  const { allocator, writeBack, header } = disk;
-  const clusters = clustersFor(bytes.length, header.metadata.geometry);
-  const offset = await allocator.allocateClusters(clusters);
-  writeBack.overlap.claim(structure, offset, bytes.length);
-  undo.push(() => remove(disk, structure, offset, bytes.length));
-  await writeBack.file.write(offset, bytes);
-  return offset;
-}
-
-/** Frees a structure nothing on the disk leads to. */
-async function remove(
-  disk: WritableQcow2,
-  structure: Structure,
-  offset: number,
-  length: number,
-): Promise<void> {
-  if (length === 0) return;
-  disk.writeBack.overlap.release(structure, offset, length);
-  await disk.releaseClusters(offset, clustersFor(length, disk.header.metadata.geometry));
-}
-
-/**
- * Changes fields of the header in one write, between two barriers. Whether a write that failed has
- * changed them is not known: nothing can be written after it.
- */
-function switchTo({ header, writeBack }: WritableQcow2, changes: Partial<Header>): Promise<void> {
-  return writeBack.undivided(async () => {
-    await header.update(changes);
-    await writeBack.barrier();
-  });
 }
 
 /** Tells the overlap check which L2 tables are the active ones now. */

@@ -9,8 +9,12 @@ interface Calls {
   lseek(fd: number, offset: number, whence: number): number;
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   ioctl(fd: number, request: number, type: 'void *', argument: BigInt64Array): number;
+  fcntl(fd: number, command: number, type: 'void *', argument: BigInt64Array): number;
   errno(): number;
 }
+
+/** Processors whose structures and numbers are those used here; off_t is 64 bits wide on each. */
+const KNOWN_PROCESSORS = ['x64', 'arm64', 'riscv64', 'loong64', 's390x'];
 
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -21,18 +25,31 @@ let loaded: Calls | null | undefined;
 function calls(): Calls | null {
   if (loaded !== undefined) return loaded;
   loaded = null;
-  if (process.platform !== 'linux') return null;
+  if (process.platform !== 'linux' || !KNOWN_PROCESSORS.includes(process.arch)) return null;
   try {
     const koffi = createRequire(import.meta.url)('koffi');
     const libc = koffi.load('libc.so.6');
     const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
     const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
     const ioctl = libc.func('int ioctl(int fd, unsigned long request, ...)');
-    loaded = { lseek, fallocate, ioctl, errno: () => koffi.errno() };
+    const fcntl = libc.func('int fcntl(int fd, int command, ...)');
+    loaded = { lseek, fallocate, ioctl, fcntl, errno: () => koffi.errno() };
   } catch {
     // Not installed, or another C library: the caller treats everything as data.
   }
   return loaded;
+}
+
+/** Whether the calls are there, without loading them, which takes some milliseconds. */
+export function hasSystemCalls(): boolean {
+  if (loaded !== undefined) return loaded !== null;
+  if (process.platform !== 'linux' || !KNOWN_PROCESSORS.includes(process.arch)) return false;
+  try {
+    createRequire(import.meta.url).resolve('koffi');
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Extents told at once: memory does not follow the file, which may be fragmented at will. */
@@ -103,4 +120,37 @@ export function cloneRange(
     BigInt(toOffset),
   );
   return libc.ioctl(to, FICLONERANGE, 'void *', range) === 0;
+}
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+/**
+ * Takes shared locks on single bytes of an open file, in the name of its descriptor: they go when it is
+ * closed, also by a crash. False, and it has none, where the system or the file system cannot.
+ */
+export function lockBytes(fd: number, bytes: readonly number[]): boolean {
+  const done = bytes.every((byte) => byteLock(fd, F_OFD_SETLK, F_RDLCK, byte) !== undefined);
+  if (!done) for (const byte of bytes) byteLock(fd, F_OFD_SETLK, F_UNLCK, byte);
+  return done;
+}
+
+/** Whether another descriptor, of this process or any other, has a lock of any kind on a byte. */
+export function isByteLocked(fd: number, byte: number): boolean {
+  const found = byteLock(fd, F_OFD_GETLK, F_WRLCK, byte);
+  return found !== undefined && found !== F_UNLCK;
+}
+
+/** Asks for a lock on one byte; the type the system answers with, undefined if it refuses. */
+function byteLock(fd: number, command: number, type: number, byte: number): number | undefined {
+  const libc = calls();
+  if (libc === null) return undefined;
+  // struct flock: type and whence (16 bits each), start, length, process (0 with these commands).
+  const lock = BigInt64Array.of(0n, BigInt(byte), 1n, 0n);
+  const types = new Int16Array(lock.buffer);
+  types[0] = type;
+  return libc.fcntl(fd, command, 'void *', lock) === 0 ? types[0] : undefined;
 }

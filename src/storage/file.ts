@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import { Qcow2Error } from '../errors.ts';
-import { isLocked } from './file-locks.ts';
+import { lockedText, lockFile } from './file-locks.ts';
 import { allocateRange, cloneRange, fileExtents, punchRange } from './file-system-calls.ts';
 import type { Extent, Storage } from './storage.ts';
 
@@ -13,12 +13,28 @@ export interface FileOptions {
    * read straight into wasm memory. Without it the event loop stays free.
    */
   sync?: boolean;
-  /** Open it although another program has it open for writing. */
+  /** Open it although another program has it open for writing, and take no locks: see `lockFile`. */
   share?: boolean;
+  /**
+   * False: a short look in mode `r`, which keeps nobody from writing to the file meanwhile. Default
+   * true: the file is locked until it is closed, where that is possible.
+   */
+  holdLocks?: boolean;
   /** Of a new file; default 0o644. Bits the process masks out stay off. */
   permissions?: number;
   /** Where it was really found; `path` stays the name for messages. */
   realPath?: string;
+}
+
+/** Whether a file was opened for writing without locks that others see. */
+let isWritingUnlocked = false;
+
+/**
+ * Whether this thread has opened a file for writing that other programs do not see to be in use: the
+ * system's calls are not to be had.
+ */
+export function writesWithoutLocks(): boolean {
+  return isWritingUnlocked;
 }
 
 /** strerror texts of the errors people meet, as every Unix tool words them. */
@@ -95,19 +111,28 @@ export class FileStorage implements Storage {
       const what = stat.isDirectory() ? 'a directory' : 'not a regular file';
       throw new Qcow2Error('REFUSED', `Could not open '${path}': it is ${what}`, { file: path });
     }
-    const mayBeOpen = options.share !== true && options.mode !== 'create';
-    if (mayBeOpen && isLocked(stat, options.mode === 'r+')) {
-      fs.closeSync(this.fd);
-      const hint = options.mode === 'r+' ? '' : ', or read it as it is with -U';
-      const text = `Could not open '${path}': another program has it open; close it there first${hint}`;
-      throw new Qcow2Error('REFUSED', text, { file: path });
-    }
+    if (options.share !== true && options.mode !== 'create') this.#lock(stat, options);
     this.identity = `${stat.dev}:${stat.ino}`;
-    this.#size = Number(stat.size);
+    // Asked when it is locked: who had it open before may have changed it until then.
+    this.#size = fs.fstatSync(this.fd).size;
   }
 
   get size(): number {
     return this.#size;
+  }
+
+  /** @throws Qcow2Error REFUSED, and it is closed: another program has it open */
+  #lock(stat: fs.BigIntStats, { mode = 'r', holdLocks = true }: FileOptions): void {
+    const forWriting = mode === 'r+';
+    const { conflict, isHeld } = lockFile(this.fd, stat, { forWriting, hold: holdLocks });
+    if (conflict === undefined) {
+      isWritingUnlocked ||= forWriting && !isHeld;
+      return;
+    }
+    fs.closeSync(this.fd);
+    const hint = forWriting ? '' : ', or read it as it is with -U';
+    const text = `Could not open '${this.name}': ${lockedText(conflict, this.name)}${hint}`;
+    throw new Qcow2Error('REFUSED', text, { file: this.name });
   }
 
   /** Bytes the file occupies on its file system. */

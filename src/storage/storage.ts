@@ -44,6 +44,11 @@ export interface Storage {
    * first byte: the rest is asked for again. Absent: everything may be data.
    */
   extents?(offset: number, length: number): MaybePromise<Extent[]>;
+  /**
+   * Says that a range will be read soon: where reading takes long it begins now. Never fails; what is
+   * amiss shows when the range is read.
+   */
+  prefetch?(offset: number, length: number): void;
   /** Says the same for two storages exactly when they are the same file (loops are found by it). */
   readonly identity?: string;
   /** Called at least once; a second call does nothing. */

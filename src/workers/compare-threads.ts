@@ -6,10 +6,12 @@ import {
   inlineCompareExecutor,
 } from '../operations/compare.ts';
 import { COMPARE_BYTES, type CompareJob } from '../operations/compare-plan.ts';
+import { isRemote } from '../operations/fetch-ahead.ts';
 import type { ComparedJob, CompareStart, InputFiles } from './messages.ts';
 import { WorkShare } from './work-share.ts';
 import {
   defaultThreads,
+  isOne,
   type Outcome,
   type PoolWork,
   type ThreadOptions,
@@ -26,10 +28,12 @@ export function threadedCompareExecutor(
 ): CompareExecutor {
   return {
     async run(comparison, finished) {
-      if (threads <= 1 || (await isSmall(comparison)))
+      if (isOne(threads) || (await isSmall(comparison)))
         return inlineCompareExecutor.run(comparison, finished);
+      const isFarAway = await isRemote(comparison.images);
       const share = new WorkShare();
-      const step = blocking ? await CompareStep.prepare(comparison.images) : undefined;
+      const step =
+        blocking && !isFarAway ? await CompareStep.prepare(comparison.images) : undefined;
       const search = new FirstDifference(comparison, finished);
       // This thread has made sure that nobody writes the images.
       const workerData: CompareStart = { files: { ...files, share: true }, share: share.state };

@@ -1,3 +1,4 @@
+import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { DeflateLevel } from '../codecs/deflate.ts';
 import { Qcow2Error } from '../errors.ts';
@@ -5,14 +6,16 @@ import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
-import { existingTarget } from '../node/existing-target.ts';
+import { type NamedFiles, openChain } from '../node/open-image.ts';
 import type { TargetFile } from '../node/target-file.ts';
+import { addBitmaps, bitmapsToAdd } from '../operations/add-bitmaps.ts';
 import { type DiskRange, Source } from '../operations/chunks.ts';
-import type { OperationControl } from '../operations/control.ts';
+import { type OperationControl, pacer } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
+import { overwrite } from '../operations/overwrite.ts';
 import { FileStorage } from '../storage/file.ts';
-import { threadedExecutor } from './convert-threads.ts';
+import { type TargetPaths, threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
@@ -22,7 +25,10 @@ import type { ThreadOptions } from './worker-pool.ts';
 const FLUSH_BYTES = 128 * 2 ** 20;
 
 /** Converts image files to a new one. */
-export interface ConvertFileOptions extends InputFiles, OperationControl, ThreadOptions {
+export interface ConvertFileOptions
+  extends InputFiles,
+    Pick<OperationControl, 'signal'>,
+    ThreadOptions {
   target: string;
   targetFormat: 'raw' | 'qcow2';
   create?: Omit<NewImageOptions, 'size'> & { size?: number };
@@ -35,7 +41,7 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
-  /** Write into the existing target. */
+  /** Write into the existing target, in place: an error, or a cut, leaves some ranges new and others old. */
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
   targetIsZero?: boolean;
@@ -44,8 +50,26 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
    * soon after may leave a new target with holes; one that replaces a file is waited for always.
    */
   durable?: boolean;
+  /**
+   * Called with the whole target before it gets its name. What it throws leaves nothing of it, and what
+   * had the name before.
+   */
+  beforePublish?: ((written: WrittenTarget) => Promise<void>) | undefined;
+  /** Letters and digits in the names of files being written, by which leftovers are told apart. */
+  partialTag?: string | undefined;
+  /**
+   * Guest bytes done, of all, and the bytes the target occupies by now. The conversion waits for what it
+   * returns, and fails with what it throws.
+   */
+  onProgress?: ((done: number, total: number, written: number) => void | Promise<void>) | undefined;
   /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
   kernel?: Kernel;
+}
+
+/** A target as it is found before it has its name. */
+export interface WrittenTarget extends NamedFiles {
+  path: string;
+  format: 'raw' | 'qcow2';
 }
 
 /**
@@ -64,54 +88,48 @@ export interface ConvertFileOptions extends InputFiles, OperationControl, Thread
  * });
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
-  for (const { path: input } of options.inputs)
-    if (sameFile(input, options.target)) throw isInput(options.target);
   const { kernel = createKernel() } = options;
-  const images = await openSource(options, kernel);
+  const images = await openSource(options, kernel, options.signal);
   try {
-    if (options.noCreate && options.targetFormat === 'raw')
-      return await overwriteRaw(images, options, kernel);
-    const { create, copyBacking } = await targetOptions(options, sourceSize(images, options));
-    requireNotInput(options, create.dataFile);
+    await requireNotRead(images, options.target);
+    if (options.noCreate)
+      return options.targetFormat === 'raw'
+        ? await overwriteRaw(images, options, kernel)
+        : await overwriteQcow2(images, options, kernel);
+    const { create = {} } = options;
+    await checkBacking({ ...create, path: options.target });
+    if (create.dataFile !== undefined)
+      await requireNotRead(images, path.resolve(path.dirname(options.target), create.dataFile));
     await withTargets(
       options.target,
       create.dataFile,
       async (image, data) => {
         const paths = { target: pathOf(image), data: pathOf(data ?? image) };
+        const { onProgress: _, ...rest } = options;
         const settings: ConvertOptions = {
-          ...options,
+          ...rest,
           format: options.targetFormat,
           create,
-          copyBacking,
         };
         const executor = threadedExecutor(inputFiles(options), paths, options);
         const target = { storage: image.storage, dataStorage: data?.storage };
         const control = controlOf(options, (data ?? image).storage);
         await convert(images, target, { ...settings, ...control, executor, kernel });
+        await options.beforePublish?.(writtenTarget(options.targetFormat, paths, data));
       },
-      options.durable,
+      options,
     );
   } finally {
     for (const image of images) await image.close();
   }
 }
 
-/** What the target is to be like, and whether what the source's backing files hold is copied too. */
-async function targetOptions(
-  { target, noCreate, allowExternal, create = {} }: ConvertFileOptions,
-  size: number,
-): Promise<Required<Pick<ConvertOptions, 'create' | 'copyBacking'>>> {
-  if (!noCreate) {
-    await checkBacking({ ...create, path: target });
-    return { create: { ...create }, copyBacking: false };
-  }
-  const existing = await existingTarget(target, size, allowExternal);
-  // The target's backing file is the source's only if the caller says so.
-  const [given, found] = [create.backingFile, existing.backingFile].map((name) =>
-    name === undefined ? undefined : path.resolve(path.dirname(target), name),
-  );
-  const same = given !== undefined && found !== undefined && sameFile(given, found);
-  return { create: existing, copyBacking: !same };
+function writtenTarget(
+  format: 'raw' | 'qcow2',
+  { target, data }: TargetPaths,
+  dataFile: TargetFile | undefined,
+): WrittenTarget {
+  return { path: target.path, format, ...(dataFile && { dataFile: data.path }) };
 }
 
 function pathOf({ path: name, partialPath }: TargetFile): TargetPath {
@@ -126,14 +144,14 @@ async function overwriteRaw(
 ): Promise<void> {
   const storage = new FileStorage(options.target, { mode: 'r+', sync: true });
   try {
-    await requireNotRead(images, storage);
     const size = sourceSize(images, options);
     if (storage.size < size) {
       const text = `target '${options.target}' of ${storage.size} bytes is smaller than the source of ${size} bytes`;
       throw new Qcow2Error('INVALID_ARGUMENT', text, { file: options.target });
     }
+    const { onProgress: _, ...rest } = options;
     const settings: ConvertOptions = {
-      ...options,
+      ...rest,
       format: 'raw',
       overwrite: !options.targetIsZero,
     };
@@ -143,10 +161,55 @@ async function overwriteRaw(
     const executor = threadedExecutor(inputFiles(options), paths, options);
     const control = controlOf(options, storage);
     await convert(images, storage, { ...settings, ...control, executor, kernel });
+    await options.beforePublish?.({ path: options.target, format: 'raw' });
     if (options.durable !== false) await storage.flush();
   } finally {
     storage.close();
   }
+}
+
+/** `-n` on a qcow2 image: its disk is overwritten in place. */
+async function overwriteQcow2(
+  images: readonly Image[],
+  options: ConvertFileOptions,
+  kernel: Kernel,
+): Promise<void> {
+  const { target: file, allowExternal, create = {}, range, signal } = options;
+  const target = await openChain(file, {
+    format: 'qcow2',
+    allowExternal,
+    sync: true,
+    writable: true,
+  });
+  try {
+    const { dataStorage } = (await target.chain()).layers[0]!.layer;
+    await requireOther(images, dataStorage.identity, dataStorage.name ?? file);
+    const source = new Source(images, range);
+    const { onProgress: _, ...rest } = options;
+    const settings = {
+      ...rest,
+      kernel,
+      leavesToBacking: hasBacking(target, create.backingFile),
+    };
+    const control = controlOf(options, dataStorage as FileStorage);
+    const bitmaps = options.bitmaps && (await bitmapsToAdd(images, target, options.bitmaps));
+    await overwrite(source, target, { ...settings, ...control });
+    if (bitmaps) await addBitmaps(target, bitmaps, pacer(signal, 'the conversion'));
+  } catch (error) {
+    // What cannot be closed after an error fails for the same reason.
+    await target.close().catch(() => undefined);
+    throw error;
+  }
+  await target.close();
+  await options.beforePublish?.({ path: file, format: 'qcow2' });
+}
+
+/** Whether the backing file of the target is the one the caller says the source has too. */
+function hasBacking({ storage, metadata }: Image, given: string | undefined): boolean {
+  const found = metadata?.backingFile?.text;
+  if (given === undefined || found === undefined) return false;
+  const folder = path.dirname(storage.name ?? '');
+  return sameFile(path.resolve(folder, given), path.resolve(folder, found));
 }
 
 function sourceSize(images: readonly Image[], { range }: ConvertFileOptions): number {
@@ -158,7 +221,9 @@ function controlOf(
   { signal, onProgress, durable }: ConvertFileOptions,
   target: FileStorage,
 ): OperationControl {
-  const report = withEvents(onProgress);
+  const report = withEvents(
+    onProgress && ((done, total) => onProgress(done, total, target.allocatedSize)),
+  );
   let flushed = 0;
   return {
     signal,
@@ -173,24 +238,24 @@ function controlOf(
 }
 
 /** The part of the options other threads get; functions and signals do not cross. */
-function inputFiles({ inputs, snapshot, allowExternal, share }: InputFiles): InputFiles {
-  return { inputs, snapshot, allowExternal, share };
+function inputFiles({ inputs, snapshot, allowExternal, share, http }: InputFiles): InputFiles {
+  return { inputs, snapshot, allowExternal, share, http };
 }
 
-function requireNotInput(options: ConvertFileOptions, dataFile: string | undefined): void {
-  if (dataFile === undefined) return;
-  const found = path.resolve(path.dirname(options.target), dataFile);
-  if (options.inputs.some((input) => sameFile(input.path, found))) throw isInput(found);
+/** No target may be read from, at any depth: it would be locked, or gone for who reads it later. */
+async function requireNotRead(images: readonly Image[], file: string): Promise<void> {
+  const stat = fs.statSync(file, { bigint: true, throwIfNoEntry: false });
+  if (stat !== undefined) await requireOther(images, `${stat.dev}:${stat.ino}`, file);
 }
 
-/** A target that is written in place must not be read from, at any depth. */
-async function requireNotRead(images: readonly Image[], target: FileStorage): Promise<void> {
+async function requireOther(
+  images: readonly Image[],
+  identity: string | undefined,
+  file: string,
+): Promise<void> {
   for (const image of images)
     for (const { layer } of (await image.chain()).layers)
-      for (const { identity } of [layer.storage, layer.dataStorage])
-        if (identity === target.identity) throw isInput(target.name);
-}
-
-function isInput(file: string): Qcow2Error {
-  return new Qcow2Error('INVALID_ARGUMENT', `'${file}' is both input and target`, { file });
+      for (const { identity: read } of [layer.storage, layer.dataStorage])
+        if (read !== undefined && read === identity)
+          throw new Qcow2Error('INVALID_ARGUMENT', `'${file}' is both input and target`, { file });
 }

@@ -5,9 +5,16 @@ import {
   ConvertStep,
   inlineExecutor,
 } from '../operations/convert.ts';
+import { isRemote } from '../operations/fetch-ahead.ts';
 import type { ConvertedChunk, ConvertStart, InputFiles, TargetPath } from './messages.ts';
 import { WorkShare } from './work-share.ts';
-import { defaultThreads, type PoolWork, type ThreadOptions, WorkerPool } from './worker-pool.ts';
+import {
+  defaultThreads,
+  isOne,
+  type PoolWork,
+  type ThreadOptions,
+  WorkerPool,
+} from './worker-pool.ts';
 
 /** Up to so many chunks the calling thread is done sooner than others would have started. */
 const INLINE_CHUNKS = 8;
@@ -26,10 +33,11 @@ export function threadedExecutor(
   { threads = defaultThreads(), blocking = false }: ThreadOptions,
 ): ChunkExecutor {
   return {
-    sharesState: threads !== 1,
+    sharesState: !isOne(threads),
     async run(conversion, finished) {
-      if (threads <= 1 || (await isSmall(conversion)))
+      if (isOne(threads) || (await isSmall(conversion)))
         return inlineExecutor.run(conversion, finished);
+      const isFarAway = await isRemote(conversion.source.images);
       const share = new WorkShare();
       const { source, step, allocatorState } = conversion;
       const workerData: ConvertStart = {
@@ -44,7 +52,8 @@ export function threadedExecutor(
       const url = new URL('./convert-worker.js', import.meta.url);
       const work: PoolWork<number, ConvertedChunk> = {
         steps: conversion.chunks(),
-        own: blocking ? await ownStep(conversion, share) : undefined,
+        // Waiting for data it would not do what only it can: report and list.
+        own: blocking && !isFarAway ? await ownStep(conversion, share) : undefined,
         start: () => new Worker(url, { workerData }),
         async ended(_sequence, outcome) {
           if ('error' in outcome) throw outcome.error;

@@ -2,6 +2,7 @@ import { workerData } from 'node:worker_threads';
 import { createKernel } from '../kernel/kernel.ts';
 import { Source } from '../operations/chunks.ts';
 import { ConvertStep } from '../operations/convert.ts';
+import { isRemote } from '../operations/fetch-ahead.ts';
 import { FileStorage } from '../storage/file.ts';
 import { openSource } from './input-files.ts';
 import type { ConvertedChunk, ConvertStart, TargetPath } from './messages.ts';
@@ -13,12 +14,13 @@ const start = workerData as ConvertStart;
 const share = new WorkShare(start.share);
 
 function openTarget({ name, path }: TargetPath): FileStorage {
-  return new FileStorage(name, { mode: 'r+', sync: true, realPath: path });
+  // What is locked is locked by the thread that began the conversion.
+  return new FileStorage(name, { mode: 'r+', sync: true, realPath: path, share: true });
 }
 
-void serve<number, ConvertedChunk>(share, async () => {
+void serve<number, ConvertedChunk>(share, async (signal) => {
   const kernel = createKernel();
-  const source = new Source(await openSource(start.files, kernel), start.range);
+  const source = new Source(await openSource(start.files, kernel, signal), start.range);
   const target = openTarget(start.target);
   const converter = await ConvertStep.prepare({
     source,
@@ -28,7 +30,10 @@ void serve<number, ConvertedChunk>(share, async () => {
     step: start.step,
     allocatorState: start.allocatorState,
   });
-  return async (at, sequence) => {
-    return { start: at, record: await converter.run(at, share.turnOf(sequence)) };
+  return {
+    async run(at, sequence) {
+      return { start: at, record: await converter.run(at, share.turnOf(sequence)) };
+    },
+    prefetch: (await isRemote(source.images)) ? (at) => converter.prefetch(at) : undefined,
   };
 });

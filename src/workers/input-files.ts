@@ -4,13 +4,27 @@ import { openChain } from '../node/open-image.ts';
 import type { InputFiles } from './messages.ts';
 
 /** Opens the inputs of a conversion with one kernel; all or none. */
-export async function openSource(files: InputFiles, kernel: Kernel): Promise<Image[]> {
+export async function openSource(
+  files: InputFiles,
+  kernel: Kernel,
+  signal?: AbortSignal,
+): Promise<Image[]> {
   const images: Image[] = [];
   try {
-    for (const { path, ...named } of files.inputs) {
-      const { snapshot, allowExternal, share } = files;
+    for (const { path, snapshot: own = files.snapshot, ...named } of files.inputs) {
+      const { allowExternal, share, http } = files;
+      const snapshot = own ?? undefined;
       images.push(
-        await openChain(path, { ...named, snapshot, allowExternal, share, kernel, sync: true }),
+        await openChain(path, {
+          ...named,
+          snapshot,
+          allowExternal,
+          share,
+          http,
+          kernel,
+          signal,
+          sync: true,
+        }),
       );
     }
     return images;

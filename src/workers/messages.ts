@@ -3,12 +3,19 @@ import type { ChunkRecord } from '../image/target.ts';
 import type { NamedFiles } from '../node/open-image.ts';
 import type { DiskRange } from '../operations/chunks.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
+import type { HttpOptions } from '../storage/http.ts';
 
 /** Inputs as every thread opens them for itself. */
 export interface InputFiles {
-  inputs: readonly (NamedFiles & { path: string })[];
+  inputs: readonly (NamedFiles & {
+    path: string;
+    /** Instead of the one for all inputs; null is the active disk. */
+    snapshot?: string | SnapshotQuery | null | undefined;
+  })[];
   snapshot?: string | SnapshotQuery | undefined;
   allowExternal?: readonly string[] | 'any' | undefined;
+  /** How http and https URLs are read. */
+  http?: Omit<HttpOptions, 'signal' | 'transport'> | undefined;
   /** Read files that another program has open for writing. */
   share?: boolean | undefined;
 }

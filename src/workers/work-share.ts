@@ -41,6 +41,11 @@ export class WorkShare {
     this.end(0);
   }
 
+  /** Whether all was stopped. */
+  get isStopped(): boolean {
+    return Atomics.load(this.state, TURN) < 0;
+  }
+
   /** Sequence number of the next step, if there is one. */
   take(): number {
     return Atomics.add(this.state, TAKEN, 1);

@@ -14,8 +14,11 @@ const ALONE_MILLISECONDS = 20;
 
 /** Who does the work. */
 export interface ThreadOptions {
-  /** Threads at work, at most 16; 1 stays on the calling thread. Default one per core. */
-  threads?: number | undefined;
+  /**
+   * Threads at work, at most 16; 1 stays on the calling thread. Default one per core. A function is
+   * asked again between steps: more threads may join while the work goes on, none leaves before its end.
+   */
+  threads?: number | (() => number) | undefined;
   /**
    * The calling thread is one of them: right where nothing else runs on it, since it does not come to
    * its events for up to a tenth of a second. Default false.
@@ -65,11 +68,16 @@ export function defaultThreads(): number {
   return Math.min(availableParallelism(), MAX_THREADS);
 }
 
+/** Whether the calling thread does all, now and later. */
+export function isOne(threads: NonNullable<ThreadOptions['threads']>): boolean {
+  return typeof threads === 'number' && threads <= 1;
+}
+
 /** Does the steps of an operation on worker threads, and on the calling one if it takes part. */
 export class WorkerPool<Step, Result> {
   readonly #share: WorkShare;
   readonly #work: PoolWork<Step, Result>;
-  readonly #threads: number;
+  readonly #threads: () => number;
   readonly #workers: Worker[] = [];
   readonly #exits: Promise<unknown>[] = [];
   readonly #iterator: AsyncIterator<Step>;
@@ -89,10 +97,15 @@ export class WorkerPool<Step, Result> {
   });
 
   /** @param threads at work, the calling one included if it takes part */
-  constructor(share: WorkShare, work: PoolWork<Step, Result>, threads: number) {
+  constructor(
+    share: WorkShare,
+    work: PoolWork<Step, Result>,
+    threads: NonNullable<ThreadOptions['threads']>,
+  ) {
     this.#share = share;
     this.#work = work;
-    this.#threads = Math.min(threads, MAX_THREADS);
+    const wanted = typeof threads === 'number' ? (): number => threads : threads;
+    this.#threads = () => Math.min(wanted(), MAX_THREADS);
     this.#iterator = work.steps[Symbol.asyncIterator]();
   }
 
@@ -113,8 +126,11 @@ export class WorkerPool<Step, Result> {
   }
 
   async #listOnly(): Promise<void> {
-    this.#startWorkers(this.#threads);
-    while (await this.#list()) await this.#report();
+    this.#startWorkers(Math.max(1, this.#threads()));
+    while (await this.#list()) {
+      await this.#report();
+      this.#startWorkers(this.#threads() - this.#workers.length);
+    }
   }
 
   async #takePart(own: (step: Step, sequence: number) => Promise<Result>): Promise<void> {
@@ -129,8 +145,8 @@ export class WorkerPool<Step, Result> {
       );
       this.#receive(sequence, outcome);
       await this.#reporting;
-      if (this.#workers.length === 0 && performance.now() - began > ALONE_MILLISECONDS)
-        this.#startWorkers(this.#threads - 1);
+      if (performance.now() - began > ALONE_MILLISECONDS)
+        this.#startWorkers(this.#threads() - 1 - this.#workers.length);
       await events();
     }
   }

@@ -15,16 +15,21 @@ const files = new Set(
 const examples = [...files].flatMap(examplesOf);
 
 /** What examples find in their folder. */
-const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2'];
+const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'jobs.json'];
 
 /** Runs examples one after the other, each in its own folder; a line of JSON says how each ended. */
 const RUNNER = `
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 // The only host examples fetch from has what lies in their folder.
-globalThis.fetch = async (url) => {
-  const name = String(url).replace('https://images.example/', '');
-  return new Response(readFileSync(name));
+globalThis.fetch = async (url, { headers } = {}) => {
+  const bytes = readFileSync(String(url).replace('https://images.example/', ''));
+  const range = new Headers(headers).get('range');
+  if (range === null) return new Response(bytes);
+  const [start, last] = range.slice('bytes='.length).split('-').map(Number);
+  const part = bytes.subarray(start, last + 1);
+  const said = 'bytes ' + start + '-' + (start + part.length - 1) + '/' + bytes.length;
+  return new Response(part, { status: 206, headers: { 'content-range': said } });
 };
 // Of the page's own files there is one that forgets what is written.
 const stream = { write: async () => {}, truncate: async () => {}, close: async () => {} };
@@ -77,6 +82,8 @@ beforeAll(async () => {
   await img('convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2');
   await img('snapshot', '-c', 'monday', 'disk.qcow2');
   await img('create', '-q', '-f', 'qcow2', '-b', 'disk.qcow2', '-F', 'qcow2', 'overlay.qcow2');
+  const jobs = [{ input: 'disk.qcow2', target: 'copy.raw', format: 'raw' }];
+  writeFileSync(join(folder, 'jobs.json'), JSON.stringify({ jobs }));
   for (const [index, { code }] of examples.entries()) {
     mkdirSync(folderOf(index));
     for (const name of FIXTURES) copyFileSync(join(folder, name), join(folderOf(index), name));

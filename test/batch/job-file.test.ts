@@ -84,7 +84,7 @@ describe('a job file', () => {
     [{ jobs: [JOB], defaults: [] }, '"defaults" must be an object'],
     [
       { jobs: [JOB], defaults: { target: 'x' } },
-      'defaults: unknown key "target"; there are inputFormat, snapshot, format, compress, compressionLevel, create, allowExternal, share',
+      'defaults: unknown key "target"; there are inputFormat, snapshot, format, compress, compressionLevel, create, allowExternal, share, checkSource, verify, checksum',
     ],
     ['{"jobs": [{"__proto__": {}}]}', /^jobs\[0\]: unknown key "__proto__"; /],
     ['{"jobs": [{"toString": 1}]}', /^jobs\[0\]: unknown key "toString"; /],

@@ -2,7 +2,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BatchJob, jobsFromInputs, requireIndependent } from '../../src/batch/jobs.ts';
-import { startOrder, threadShare } from '../../src/batch/schedule.ts';
+import { weightOf } from '../../src/batch/schedule.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
 let dir: string;
@@ -69,34 +69,9 @@ describe('jobs that depend on each other are refused', () => {
   });
 });
 
-describe('the schedule', () => {
-  it('begins with the largest image; one that is not there weighs least', () => {
-    const jobs = ['nothere', 'small', 'large', 'small'].map((input, i) => job(input, `t${i}`));
-    expect(startOrder(placed(jobs)).map(({ index }) => index)).toEqual([2, 1, 3, 0]);
-  });
-
-  /** Threads of each job when all begin at once, as long as there are free ones. */
-  function shares(concurrency: number, weights: number[]): number[] {
-    let free = concurrency;
-    return weights.flatMap((weight, i) => {
-      if (free === 0) return [];
-      const waiting = weights.slice(i).reduce((sum, each) => sum + each, 0);
-      const share = threadShare(free, weight, waiting);
-      free -= share;
-      return share;
-    });
-  }
-
-  it.each([
-    ['many images get a thread each', 4, new Array(100).fill(7), [1, 1, 1, 1]],
-    ['a single one gets all', 8, [7], [8]],
-    ['two share', 8, [7, 7], [4, 4]],
-    ['three share', 8, [7, 7, 7], [3, 3, 2]],
-    ['the larger gets more', 8, [30, 10], [6, 2]],
-    ['a giant goes first', 4, [1000, 1, 1], [4]],
-    ['no image gets more than it can use', 64, [9, 9], [16, 16]],
-    ['one thread', 1, [5, 5], [1]],
-  ])('%s', (_, concurrency, weights, expected) => {
-    expect(shares(concurrency, weights)).toEqual(expected);
+describe('the weight of a job', () => {
+  it('is what its inputs occupy; one that is not there weighs least', () => {
+    const jobs = ['nothere', 'small', 'large'].map((input, i) => job(input, `t${i}`));
+    expect(placed(jobs).map(weightOf)).toEqual([1, 4097, 65537]);
   });
 });

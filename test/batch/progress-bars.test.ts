@@ -6,18 +6,26 @@ import { fitText, textWidth } from '../../src/batch/text-width.ts';
 
 const MIB = 1024 * 1024;
 
+const START = { threads: 1, thread: 0, attempt: 1 };
+
 /** Three of eight images done, one of them failed, two running. */
 function someProgress(): BatchProgress {
   const progress = new BatchProgress();
   const files = { inputs: ['in'], target: 'out' };
   progress.update({ event: 'batch-started', total: 8, concurrency: 2 }, 0);
   for (let job = 0; job < 5; job++)
-    progress.update({ event: 'job-started', job, ...files, threads: 1 }, job * 1000);
-  const finished = { seconds: 1, bytesVirtual: MIB, bytesWritten: 0 };
+    progress.update({ event: 'job-started', job, ...files, ...START }, job * 1000);
+  const figures = { bytesVirtual: MIB, bytesSource: 0, bytesWritten: 0 };
+  const finished = { seconds: 1, ...figures, phases: {}, attempts: 1 };
   progress.update({ event: 'job-finished', job: 0, ...files, ...finished }, 5000);
   progress.update({ event: 'job-finished', job: 2, ...files, ...finished }, 5000);
-  progress.update({ event: 'job-failed', job: 1, ...files, code: 'IO', message: 'x' }, 5000);
-  progress.update({ event: 'job-progress', job: 3, done: 300 * MIB, total: 400 * MIB }, 5000);
+  progress.update(
+    { event: 'job-failed', job: 1, ...files, code: 'IO', message: 'x', attempts: 1 },
+    5000,
+  );
+  const some = { done: 300 * MIB, total: 400 * MIB, written: 0, rate: 100 * MIB, eta: 1 };
+  const phase = { phase: 'convert', step: 0, steps: 1 } as const;
+  progress.update({ event: 'job-progress', job: 3, ...phase, ...some }, 5000);
   return progress;
 }
 
@@ -58,7 +66,7 @@ describe('progress bars', () => {
     const progress = new BatchProgress();
     progress.update({ event: 'batch-started', total: 100, concurrency: 64 }, 0);
     for (let job = 0; job < 64; job++)
-      progress.update({ event: 'job-started', job, inputs: ['i'], target: 't', threads: 1 }, 0);
+      progress.update({ event: 'job-started', job, inputs: ['i'], target: 't', ...START }, 0);
     const lines = barLines(progress, options(80, 10));
     expect(lines.length).toBe(8);
     expect(lines[6]).toBe('and 58 more');

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { folderOf, makeImage } from '../oracle/images.ts';
 import { subject } from '../oracle/tools.ts';
 import { sha256File } from '../support/digest.ts';
+import { RangeServer } from '../support/http-server.ts';
 import { describeRun } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { type BrowserImage, browserImages } from './images.ts';
@@ -203,6 +204,29 @@ test('a conversion is written to a file as it goes', async () => {
   const { before, digest } = await call<{ before: number; digest: string }>(page, 'saved', request);
   expect({ before, digest }).toEqual({ before: 0, digest: (await expected(image)).qcow2 });
   await page.close();
+});
+
+test('a page reads an image on another server by ranges, which asks for no leave', async () => {
+  const [image] = browserImages;
+  if (image === undefined) throw new Error('no images');
+  const path = join(folderOf(image.recipe, folder), image.recipe.image);
+  const other = new RangeServer({ 'disk.qcow2': readFileSync(path) });
+  await other.open();
+  const page = await openPage();
+  for (const exposed of ['', 'Content-Range, ETag']) {
+    other.reset(({ response }) => {
+      response.setHeader('Access-Control-Allow-Origin', '*');
+      if (exposed !== '') response.setHeader('Access-Control-Expose-Headers', exposed);
+      return false;
+    });
+    const raw = await call(page, 'overHttp', other.url('disk.qcow2'));
+    expect(raw).toBe(sha256File(join(folderOf(image.recipe, folder), 'source.raw')));
+    const methods = other.requests.map(({ method }) => method);
+    expect(methods).not.toContain('OPTIONS');
+    expect(methods.filter((method) => method === 'HEAD').length).toBe(exposed === '' ? 1 : 0);
+  }
+  await page.close();
+  await other.close();
 });
 
 test('a worker of a page can do the same', async () => {

@@ -42,7 +42,10 @@ beforeAll(async () => {
   const zstd = ['-o', 'compression_type=zstd'];
   await convert('-c', '-O', 'qcow2', 'disk.raw', 'deflate.qcow2');
   await convert('-c', '-O', 'qcow2', ...zstd, 'disk.raw', 'zstd.qcow2');
-  await qemuImg(['create', '-q', '-f', 'qcow2', '-b', 'zstd.qcow2', '-F', 'qcow2', 'overlay.qcow2'], folder);
+  await qemuImg(
+    ['create', '-q', '-f', 'qcow2', '-b', 'zstd.qcow2', '-F', 'qcow2', 'overlay.qcow2'],
+    folder,
+  );
   writeFileSync(join(folder, 'large.raw'), makeContent('random', 48 << 20, 5));
   await convert('-O', 'qcow2', 'large.raw', 'large.qcow2');
   await server.open();
@@ -69,7 +72,10 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
   async function goto(policy?: string): Promise<void> {
     const query = policy === undefined ? '' : `?policy=${encodeURIComponent(policy)}`;
     await page.goto(`${server.origin}/test/page.html${query}`);
-    await page.setFiles('#files', FILES.map((file) => join(folder, file)));
+    await page.setFiles(
+      '#files',
+      FILES.map((file) => join(folder, file)),
+    );
   }
 
   /** Calls a function of save-page.js. */
@@ -104,8 +110,17 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
   });
 
   test.each(['file', 'stream'])('is aborted at once, and leaves no %s', async (to) => {
-    const request = { name: 'large.qcow2', format: 'qcow2', compress: true, compressionLevel: 'best' };
-    const { milliseconds, ...rest } = await call<{ milliseconds: number }>('abortHalfway', request, to);
+    const request = {
+      name: 'large.qcow2',
+      format: 'qcow2',
+      compress: true,
+      compressionLevel: 'best',
+    };
+    const { milliseconds, ...rest } = await call<{ milliseconds: number }>(
+      'abortHalfway',
+      request,
+      to,
+    );
     expect(rest).toEqual({
       code: 'ABORTED',
       ended: to === 'stream' ? 'ABORTED' : 'not at all',
@@ -119,7 +134,9 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     expect(await page.evaluate('crossOriginIsolated')).toBe(false);
     const request = { name: 'disk.raw', format: 'raw' };
     const workerUrl = `${elsewhere.origin}/dist/browser/worker.js`;
-    const sha256 = createHash('sha256').update(makeContent('mixed', 8 << 20, 3)).digest('hex');
+    const sha256 = createHash('sha256')
+      .update(makeContent('mixed', 8 << 20, 3))
+      .digest('hex');
     expect(await call('count', request, { workerUrl })).toMatchObject({ sha256 });
     expect(elsewhere.requested).toContain('/dist/browser/worker.js');
     const asFile = { workerUrl: '/dist/browser/worker.js', worker: 'file' };
@@ -134,7 +151,10 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
 
     test('of the least that the default needs', async () => {
       await goto("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src blob:");
-      expect(await call('count', request)).toMatchObject({ received: 8 << 20, backend: 'wasm-simd' });
+      expect(await call('count', request)).toMatchObject({
+        received: 8 << 20,
+        backend: 'wasm-simd',
+      });
     });
 
     test('without WebAssembly', async () => {

@@ -81,10 +81,15 @@ export async function abortHalfway(options, to) {
   let ended = 'not at all';
   let pieces = 0;
   const stream = new WritableStream({
-    write: () => void pieces++,
-    abort: ({ code }) => void (ended = code),
+    write() {
+      pieces++;
+    },
+    abort({ code }) {
+      ended = code;
+    },
   });
-  const file = to === 'file' && (await (await folder()).getFileHandle('half.img', { create: true }));
+  const file =
+    to === 'file' && (await (await folder()).getFileHandle('half.img', { create: true }));
   let start = 0;
   const onProgress = (done) => {
     if (done === 0 || start > 0) return;

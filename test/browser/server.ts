@@ -54,10 +54,13 @@ export class StaticServer {
     }
     const policy = searchParams.get('policy');
     const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
-    const [start, end] = range ? [Number(range[1]), Number(range[2])] : [0, file.size - 1];
+    const [start, end] = range
+      ? [Number(range[1]), Math.min(Number(range[2]), file.size - 1)]
+      : [0, file.size - 1];
     response.writeHead(range ? 206 : 200, {
       'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream',
       'Content-Length': end - start + 1,
+      ...(range && { 'Content-Range': `bytes ${start}-${end}/${file.size}` }),
       ...(policy !== null && { 'Content-Security-Policy': policy }),
     });
     if (request.method === 'HEAD' || file.size === 0) response.end();

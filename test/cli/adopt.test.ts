@@ -220,6 +220,6 @@ describe('adopt', () => {
     writer.stdin.end('quit\n');
     await once(writer, 'exit');
     expect([status, fs.existsSync('image')]).toEqual([1, false]);
-    expect(stderr).toContain('another program has it open');
+    expect(stderr).toContain('Is another process using the image');
   });
 });

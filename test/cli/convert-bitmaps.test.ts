@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { leaveInUse } from '../support/bitmaps.ts';
 import { run, runOk } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { qcow2 } from './command.ts';
@@ -20,15 +21,6 @@ const SILENT = { status: 0, stdout: '', stderr: '' };
 const qemuImg = async (...args: string[]) => (await runOk('qemu-img', args, dir)).stdout;
 const write = (image: string, ...commands: string[]) =>
   runOk('qemu-io', [...commands.flatMap((command) => ['-c', command]), image], dir);
-
-/** Ends a writer of QEMU so that it leaves its bitmaps in use. */
-async function leaveInUse(image: string): Promise<void> {
-  const writer = spawn('qemu-io', [image], { cwd: dir });
-  // Its prompt comes when the image is open.
-  await once(writer.stdout, 'data');
-  writer.kill('SIGKILL');
-  await once(writer, 'exit');
-}
 
 beforeAll(async () => {
   dir = makeTempDir('bitmaps');
@@ -49,11 +41,11 @@ beforeAll(async () => {
   await qemuImg(...'bitmap --clear small fine'.split(' '));
   await write('small', 'write -P 1 0 512', 'write -P 1 5M 1M', 'write -P 1 10485248 512');
   copyFileSync('disk', 'broken');
-  await leaveInUse('broken');
+  await leaveInUse('broken', dir);
   await qemuImg('bitmap', '--add', 'broken', 'sound');
   await write('broken', 'write -P 9 3M 64k');
   copyFileSync('disk', 'all-broken');
-  await leaveInUse('all-broken');
+  await leaveInUse('all-broken', dir);
   await qemuImg(...'create -q -f qcow2 -o compat=0.10 old 10M'.split(' '));
   writeFileSync('disk.raw', new Uint8Array(1 << 20));
 }, 60_000);

@@ -10,14 +10,17 @@ import { readAll } from './verdict.ts';
 /**
  * A bitmap that is not marked in use has a bit for everything that differs from what the disk read
  * before: a backup that trusts it must not miss a change. Says where it does not.
+ * @param names of the bitmaps that recorded it; default all
  */
 export async function bitmapsTellAll(
   image: Image,
   before: Uint8Array,
+  names?: readonly string[],
 ): Promise<string | undefined> {
   const now = await readAll(image);
   for (const entry of await image.bitmaps()) {
     if ((entry.flags & BITMAP_IN_USE) !== 0) continue;
+    if (names !== undefined && !names.includes(entry.name.text)) continue;
     const granularity = 2 ** entry.granularityBits;
     const dirty = await dirtyGranules(image, entry);
     for (let at = 0; at < now.length; at += granularity) {

@@ -14,6 +14,8 @@ export interface WriteKind {
   readonly clusterSize: number;
   readonly version: 2 | 3;
   readonly hasBacking: boolean;
+  readonly hasDataFile: boolean;
+  readonly refcountBits: number;
   /** Internal snapshots, by name. */
   readonly snapshots: readonly string[];
   readonly steps: readonly (readonly string[])[];
@@ -210,7 +212,10 @@ function kindOf(name: string, recipe: Recipe): WriteKind {
   }
   const version = options.includes('compat=0.10') ? 2 : 3;
   const hasBacking = backing !== undefined;
-  return { name, size, clusterSize, version, hasBacking, snapshots, steps };
+  const hasDataFile = options.includes('data_file=');
+  const refcountBits = Number(/refcount_bits=(\d+)/.exec(options)?.[1] ?? 16);
+  const traits = { version, hasBacking, hasDataFile, refcountBits } as const;
+  return { name, size, clusterSize, ...traits, snapshots, steps };
 }
 
 export const WRITE_KINDS: readonly WriteKind[] = Object.entries(RECIPES).map(([name, recipe]) =>

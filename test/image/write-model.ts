@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { Image } from '../../src/image/image.ts';
+import { Image, type OpenOptions } from '../../src/image/image.ts';
 import { check } from '../../src/operations/check.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
 import type { KindImage, WriteKind } from './write-kinds.ts';
@@ -12,7 +12,10 @@ export type WriteStep =
   | { readonly do: 'flush' | 'reopen' | 'read' };
 
 /** Ranges that begin and end at, near or far from what the kind is divided into. */
-function rangeOn({ size, clusterSize }: WriteKind): fc.Arbitrary<{ at: number; length: number }> {
+export function rangeOn({
+  size,
+  clusterSize,
+}: Pick<WriteKind, 'size' | 'clusterSize'>): fc.Arbitrary<{ at: number; length: number }> {
   const units = [1, 512, Math.max(512, clusterSize / 32), clusterSize];
   const place = fc
     .tuple(fc.constantFrom(...units), fc.nat(2 ** 30), fc.constantFrom(0, 0, 0, 1, -1, 512))
@@ -73,22 +76,29 @@ export function applyToModel(model: Uint8Array, step: WriteStep, kind: WriteKind
 
 /** An image of a kind in memory, to be written to. */
 export class Subject {
+  /** As it was at first. */
+  readonly image: KindImage;
   readonly kind: WriteKind;
   readonly files = new Map<string, MemoryStorage>();
   readonly #cacheBytes: number;
 
-  constructor({ kind, files }: KindImage, cacheBytes: number) {
+  constructor(image: KindImage, cacheBytes: number) {
+    const { kind, files } = image;
+    this.image = image;
     this.kind = kind;
     this.#cacheBytes = cacheBytes;
     for (const [name, bytes] of files) this.files.set(name, new MemoryStorage(bytes.slice(), name));
   }
 
   open(writable: boolean, snapshot?: string): Promise<Image> {
+    return this.openWith({ writable, ...(snapshot === undefined ? {} : { snapshot }) });
+  }
+
+  openWith(options: OpenOptions): Promise<Image> {
     return Image.open(this.files.get('image.qcow2')!, {
       resolver: ({ name }) => this.files.get(name) ?? null,
-      writable,
       cacheBytes: this.#cacheBytes,
-      ...(snapshot === undefined ? {} : { snapshot }),
+      ...options,
     });
   }
 
@@ -108,40 +118,6 @@ export class Subject {
     });
     return result.findings.map(({ message }) => message);
   }
-}
-
-/** Runs steps on an image; returns what its disk must hold then. */
-export async function runSteps(
-  subject: Subject,
-  steps: readonly WriteStep[],
-  disk: Uint8Array,
-): Promise<Uint8Array> {
-  const model = disk.slice();
-  let image = await subject.open(true);
-  for (const step of steps) {
-    applyToModel(model, step, subject.kind);
-    if (step.do === 'write') {
-      const bytes = bytesOf(step);
-      await image.write(step.at, bytes);
-    } else if (step.do === 'zero') {
-      await image.writeZeroes(step.at, step.length, { unmap: step.unmap });
-    } else if (step.do === 'discard') await image.discard(step.at, step.length);
-    else if (step.do === 'flush') await image.flush();
-    else if (step.do === 'reopen') {
-      await image.close();
-      image = await subject.open(true);
-    } else await requireSame(image, model);
-  }
-  await requireSame(image, model);
-  await image.close();
-  return model;
-}
-
-async function requireSame(image: Image, model: Uint8Array): Promise<void> {
-  const read = new Uint8Array(model.length);
-  await image.read(0, read);
-  const at = firstDifference(read, model);
-  if (at >= 0) throw new Error(`guest byte ${at} is ${read[at]}, not ${model[at]}`);
 }
 
 /** Index of the first byte that differs; -1 if none does. */

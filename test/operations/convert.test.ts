@@ -264,18 +264,6 @@ describe('convert over a backing file', () => {
       }
     },
   );
-
-  it('copies everything above another backing file', async () => {
-    const below = makeContent('random', 3 * MIB, 5);
-    const source = await overlay(below, new Uint8Array(4 * MIB), 65536);
-    const wanted = await readAll(source);
-    const target = new MemoryStorage();
-    const create = { backingFile: 'other', backingFormat: 'raw' };
-    const options = { format: 'qcow2' as const, create, copyBacking: true };
-    await convert([source], { storage: target }, options);
-    const resolver = () => new MemoryStorage(new Uint8Array(4 * MIB).fill(0xbb));
-    expect(Buffer.compare(await readAll(await Image.open(target, { resolver })), wanted)).toBe(0);
-  });
 });
 
 describe('convert to raw', () => {

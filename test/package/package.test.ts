@@ -52,7 +52,7 @@ function read(path: string): string {
 }
 
 describe('the tarball', () => {
-  test('holds bundles, one .d.ts for each source of the library, and seven files more', () => {
+  test('holds bundles, one .d.ts for each source of the library, and eight files more', () => {
     const declarations = sourcesBelow('src')
       .filter((name) => !name.startsWith('cli/'))
       .map((name) => `dist/${name}.d.ts`);
@@ -67,6 +67,7 @@ describe('the tarball', () => {
       'dist/cli/package.json',
       'dist/qcow2.1',
       'dist/qcow2.wasm',
+      'dist/schema/batch-jobs.schema.json',
       'package.json',
     ];
     const expected = [...beside, ...library, ...commandLine, ...declarations].sort();

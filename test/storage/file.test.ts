@@ -165,7 +165,7 @@ describe('copyRange', () => {
     expect(to.copyRange(from, 1, 10, 3)).toBe(false);
     expect(to.copyRange(from, 0, 0, 0)).toBe(false);
     expect(to.copyRange(new MemoryStorage(content), 0, 65536, 0)).toBe(false);
-    const readOnly = new FileStorage(at('to'));
+    const readOnly = new FileStorage(at('to'), { share: true });
     expect(readOnly.copyRange(from, 0, 65536, 0)).toBe(false);
     expect(fs.readFileSync(at('to')).equals(Buffer.alloc(65536, 7))).toBe(true);
     for (const storage of [from, to, readOnly]) storage.close();

@@ -1,15 +1,19 @@
-import { readJobFile } from '../../batch/job-file.ts';
+import { expandPatterns } from '../../batch/glob.ts';
+import { JOB_FILE_NAME, readJobFile } from '../../batch/job-file.ts';
 import { type BatchJob, jobsFromInputs } from '../../batch/jobs.ts';
-import { MAX_CONCURRENCY, runBatch } from '../../batch/local-runner.ts';
+import { type BatchOptions, MAX_CONCURRENCY, runBatch } from '../../batch/local-runner.ts';
 import { BatchProgress } from '../../batch/progress-state.ts';
 import { Qcow2Error } from '../../errors.ts';
 import { type Arguments, asksForOptionList } from '../arguments.ts';
 import { BarLog, type BatchLog, JsonLog, LineLog } from '../batch-log.ts';
+import { ReportFiles } from '../batch-report.ts';
 import { CACHE_MODES } from '../cache-modes.ts';
 import { inputOptions, knownFormat } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { CreateOptionValues, createOptionsHelp } from '../create-options.ts';
-import { parseWholeNumber } from '../sizes.ts';
+import { parseSize, parseWholeNumber } from '../sizes.ts';
+
+const MAX_RETRIES = 1000;
 
 /** `qcow2 batch`: converts many images; one that fails does not stop the others. */
 export async function run(args: Arguments<'batch'>, context: Context): Promise<number> {
@@ -19,8 +23,8 @@ export async function run(args: Arguments<'batch'>, context: Context): Promise<n
   }
   const style = args.choice('log', ['human', 'json']);
   if (style === 'json' && args.has('quiet')) throw invalid('-q and --log=json exclude each other');
-  const concurrency = imagesAtATime(args.value('jobs'));
-  const durable = args.choice('cache', CACHE_MODES) !== 'unsafe';
+  const options = batchOptions(args);
+  const reports = await ReportFiles.prepare(args.values('report'));
   const jobs = readJobs(args);
   const signal = context.interruptible();
   const log = style === 'json' ? new JsonLog(context) : humanLog(context, args.has('quiet'));
@@ -32,10 +36,12 @@ export async function run(args: Arguments<'batch'>, context: Context): Promise<n
   try {
     const onEvent = (event: Parameters<BatchLog['event']>[0]): void => {
       progress.update(event, performance.now());
+      reports?.add(event);
       log.event(event);
     };
-    const summary = await runBatch(jobs, { concurrency, durable, signal, onEvent });
+    const summary = await runBatch(jobs, { ...options, blocking: true, signal, onEvent });
     log.close();
+    reports?.write();
     log.end(summary);
     return summary.failed > 0 ? 1 : 0;
   } finally {
@@ -58,9 +64,59 @@ function humanLog(context: Context, quiet: boolean): BatchLog {
   });
 }
 
+function batchOptions(args: Arguments<'batch'>): BatchOptions {
+  const jobs = args.value('jobs');
+  const retries = args.value('retries');
+  const journal = journalOf(args);
+  if (journal !== undefined && args.value('cache') === 'unsafe')
+    throw invalid('-t unsafe makes no sense with a journal, which must not say more than is true');
+  const size = (name: 'memory' | 'image-memory'): number | undefined => {
+    const text = args.value(name);
+    return text === undefined ? undefined : parseSize(text, 'memory size');
+  };
+  return {
+    durable: args.choice('cache', CACHE_MODES) !== 'unsafe',
+    journal,
+    resume: args.has('resume'),
+    memory: size('memory'),
+    imageMemory: size('image-memory'),
+    ...(jobs !== undefined && {
+      concurrency: wholeNumber(jobs, 'number of images at a time', 1, MAX_CONCURRENCY),
+    }),
+    ...(retries !== undefined && {
+      retries: wholeNumber(retries, 'number of retries', 0, MAX_RETRIES),
+    }),
+  };
+}
+
+function journalOf(args: Arguments<'batch'>): string | undefined {
+  const journal = args.value('journal');
+  if (journal !== undefined || !args.has('resume')) return journal;
+  const jobFile = jobFileOf(args);
+  if (jobFile !== undefined) return `${jobFile}.journal`;
+  throw invalid('--resume needs --journal FILE when there is no job file beside which it could be');
+}
+
+function jobFileOf({ operands }: Arguments<'batch'>): string | undefined {
+  return operands.find((operand) => JOB_FILE_NAME.test(operand));
+}
+
 function readJobs(args: Arguments<'batch'>): BatchJob[] {
-  const jobFile = args.operands.find((operand) => /\.json$/i.test(operand));
-  if (jobFile === undefined) return jobsFromArguments(args);
+  const jobFile = jobFileOf(args);
+  const jobs = jobFile === undefined ? jobsFromArguments(args) : jobsFromFile(args, jobFile);
+  const checksum = args.value('checksum');
+  // Of a job file, too: what is to be checked is asked for more often than it is written down.
+  return jobs.map((job) => ({
+    ...job,
+    ...(args.has('check') && { checkSource: true }),
+    ...(args.has('verify') && { verify: true }),
+    ...(checksum !== undefined && {
+      checksum: args.choice('checksum', ['sha256', 'sha256-sparse']),
+    }),
+  }));
+}
+
+function jobsFromFile(args: Arguments<'batch'>, jobFile: string): BatchJob[] {
   if (args.operands.length > 1)
     throw invalid(`'${jobFile}' is a job file, which must be the only operand`);
   const own = [
@@ -100,20 +156,17 @@ function jobsFromArguments(args: Arguments<'batch'>): BatchJob[] {
     create,
     ...level,
   };
-  return jobsFromInputs(args.operands, common);
+  return jobsFromInputs(expandPatterns(args.operands), common);
 }
 
-function imagesAtATime(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const count = parseWholeNumber(text, 'number of images at a time');
-  if (count >= 1 && count <= MAX_CONCURRENCY) return count;
-  throw invalid(
-    `invalid number of images at a time '${text}': 1 to ${MAX_CONCURRENCY} are possible`,
-  );
+function wholeNumber(text: string, what: string, least: number, most: number): number {
+  const count = parseWholeNumber(text, what);
+  if (count >= least && count <= most) return count;
+  throw invalid(`invalid ${what} '${text}': ${least} to ${most} are possible`);
 }
 
-function progressLine({ succeeded, failed, total, fraction }: BatchProgress): string {
-  return `    (${(fraction * 100).toFixed(2)}/100%) ${succeeded + failed} of ${total} images\n`;
+function progressLine({ ended, total, fraction }: BatchProgress): string {
+  return `    (${(fraction * 100).toFixed(2)}/100%) ${ended} of ${total} images\n`;
 }
 
 function invalid(message: string): Qcow2Error {

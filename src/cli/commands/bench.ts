@@ -3,7 +3,7 @@ import { openChain } from '../../node/open-image.ts';
 import { type BenchOptions, bench } from '../../operations/bench.ts';
 import type { Arguments } from '../arguments.ts';
 import { CACHE_MODES } from '../cache-modes.ts';
-import { inputImage } from '../common-options.ts';
+import { inputImage, requireUnshared } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { parseBounded, parseWholeNumber } from '../sizes.ts';
 
@@ -15,6 +15,7 @@ export async function run(args: Arguments<'bench'>, context: Context): Promise<n
   const writes = args.has('write');
   const options = benchOptions(args);
   const { path, ...input } = inputImage(args, args.operands[0] ?? '');
+  if (writes) requireUnshared(input, path);
   const image = await openChain(path, { ...input, writable: writes });
   try {
     context.write(announcement(options, writes));

@@ -1,11 +1,13 @@
-import { isQcow2Error } from '../../errors.ts';
+import { isQcow2Error, printable, Qcow2Error } from '../../errors.ts';
 import { fileResolver, openNamed } from '../../node/open-image.ts';
+import { openStorage } from '../../node/open-storage.ts';
 import { type CheckResult, check } from '../../operations/check.ts';
-import { FileStorage } from '../../storage/file.ts';
+import { type RepairMode, type RepairResult, repair } from '../../operations/repair.ts';
+import { shownName } from '../../storage/http-url.ts';
 import type { Arguments } from '../arguments.ts';
 import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
-import { checkJson, checkText, findingLines } from '../print-check.ts';
+import { checkJson, checkText, findingLines, repairText } from '../print-check.ts';
 
 /** Lines printed about single findings at most. */
 const MAX_LINES = 100_000;
@@ -17,29 +19,76 @@ const CORRUPT = 2;
 const LEAKS = 3;
 const NO_CHECK = 63;
 
-/** `qcow2 check`: whether an image's metadata are consistent. */
+/** `qcow2 check`: whether an image's metadata are consistent; `-r` repairs them. */
 export async function run(args: Arguments<'check'>, context: Context): Promise<number> {
   const style = args.choice('output', ['human', 'json']);
+  const mode = repairMode(args);
   const input = inputImage(args, args.operands[0] ?? '');
   const { path, allowExternal, sync, share } = input;
-  const storage = new FileStorage(path, { sync, share });
-  const given = openNamed(input, { sync, share }, storage);
+  if (mode !== undefined && share)
+    throw new Qcow2Error('INVALID_ARGUMENT', '-U and -r exclude each other');
+  const files = { sync, share };
+  const storage = await openStorage(path, { ...files, mode: mode === undefined ? 'r' : 'r+' });
+  const given = await openNamed(input, files, storage);
+  const shown = { style, path: shownName(path), quiet: args.has('quiet') };
   try {
-    const resolver = fileResolver(path, allowExternal, { sync, share });
-    const result = await check(storage, { ...given, resolver, maxFindings: MAX_LINES });
-    for (const line of findingLines(result)) context.writeError(line);
-    if (!args.has('quiet')) {
-      context.write(style === 'json' ? checkJson(result, path) : checkText(result));
-    }
-    if (result.checkErrors > 0) context.writeError('qcow2: Check failed\n');
-    return statusOf(result);
+    const resolver = fileResolver(path, allowExternal, files);
+    const options = { ...given, resolver, maxFindings: MAX_LINES };
+    if (mode === undefined) return print(await check(storage, options), shown, context);
+    const signal = context.interruptible();
+    return printRepair(await repair(storage, { ...options, mode, signal }), shown, context);
   } catch (error) {
     if (!hasNoCheck(error)) throw error;
     context.writeError('qcow2: This image format does not support checks\n');
     return NO_CHECK;
   } finally {
-    storage.close();
+    await storage.close();
   }
+}
+
+function repairMode(args: Arguments<'check'>): RepairMode | undefined {
+  const value = args.value('repair');
+  if (value === undefined || value === 'leaks' || value === 'all') return value;
+  const text = `--repair expects 'leaks' or 'all', not '${value}'`;
+  throw new Qcow2Error('INVALID_ARGUMENT', text);
+}
+
+/** How a result is printed. */
+interface Output {
+  readonly style: 'human' | 'json';
+  readonly path: string;
+  readonly quiet: boolean;
+}
+
+function printRepair(repaired: RepairResult, output: Output, context: Context): number {
+  const { before, after, repairs, repairsOmitted, unrepaired, needsAll } = repaired;
+  if (before !== after || needsAll)
+    for (const line of findingLines(before)) context.writeError(line);
+  for (const line of repairs) context.writeError(`${printable(line)}\n`);
+  if (repairsOmitted > 0) context.writeError(`${repairsOmitted} further repairs are not shown\n`);
+  const reasons = unrepaired.map((line) => `${printable(line)}\n`);
+  if (needsAll) {
+    context.writeError(`qcow2: Check failed: ${reasons.join('')}`);
+    return INCOMPLETE;
+  }
+  const isChanged = repaired.leaksFixed > 0 || repaired.corruptionsFixed > 0;
+  if (isChanged && output.style === 'human' && !output.quiet) context.write(repairText(repaired));
+  const status = print(after, output, context, repaired);
+  for (const reason of reasons) context.writeError(reason);
+  return status;
+}
+
+function print(
+  result: CheckResult,
+  { style, path, quiet }: Output,
+  context: Context,
+  repaired?: RepairResult,
+): number {
+  for (const line of findingLines(result)) context.writeError(line);
+  if (!quiet)
+    context.write(style === 'json' ? checkJson(result, path, repaired) : checkText(result));
+  if (result.checkErrors > 0) context.writeError('qcow2: Check failed\n');
+  return statusOf(result);
 }
 
 /** Data that cannot be read counts as corruption here, though qemu-img does not look for it. */

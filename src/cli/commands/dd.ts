@@ -1,6 +1,7 @@
 import { Qcow2Error } from '../../errors.ts';
 import { openImage } from '../../node/open-image.ts';
 import type { DiskRange } from '../../operations/chunks.ts';
+import { shownName } from '../../storage/http-url.ts';
 import { convertFile } from '../../workers/convert-file.ts';
 import type { Arguments } from '../arguments.ts';
 import { inputImage, knownFormat } from '../common-options.ts';
@@ -25,10 +26,17 @@ export async function run(args: Arguments<'dd'>, context: Context): Promise<numb
   const operands = readOperands(args.operands);
   const format = knownFormat(args.value('target-format') ?? 'raw');
   const { allowExternal, share, sync, ...named } = inputImage(args, operands.input);
-  const image = await openImage(named.path, { ...named, allowExternal, share, sync });
+  const image = await openImage(named.path, {
+    ...named,
+    allowExternal,
+    share,
+    sync,
+    signal: context.interruptible(),
+  });
   await image.close();
   const { range, tooFar } = blockRange(operands, image.virtualSize);
-  if (tooFar) context.writeError(`qcow2: ${named.path}: cannot skip to specified offset\n`);
+  if (tooFar)
+    context.writeError(`qcow2: ${shownName(named.path)}: cannot skip to specified offset\n`);
   await convertFile({
     inputs: [named],
     target: operands.target,

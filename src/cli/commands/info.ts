@@ -10,7 +10,7 @@ import { infoJson } from '../print-json.ts';
 export async function run(args: Arguments<'info'>, context: Context): Promise<number> {
   const style = args.choice('output', ['human', 'json']);
   const [operand = ''] = args.operands;
-  const input = { ...inputImage(args, operand), sync: true };
+  const input = { ...inputImage(args, operand), holdLocks: false };
   const image = await openImage(input.path, input);
   try {
     if (!args.has('backing-chain')) {

@@ -19,7 +19,7 @@ export async function run(args: Arguments<'map'>, context: Context): Promise<num
   const start = parseSize(args.value('start-offset') ?? '0', 'start offset');
   const wanted = args.value('max-length');
   const most = wanted === undefined ? Number.MAX_SAFE_INTEGER : parseSize(wanted, 'maximum length');
-  const input = inputImage(args, args.operands[0] ?? '');
+  const input = { ...inputImage(args, args.operands[0] ?? ''), holdLocks: false };
   const svg = args.value('svg');
   const asPicture = svg !== undefined || args.has('graph');
   if (asPicture && (args.has('output') || args.has('start-offset') || args.has('max-length'))) {
@@ -53,7 +53,7 @@ async function drawPicture(
   }
   const picture = await diskPicture(image, { maxCells: SVG_CELLS, signal });
   const title = (image.storage.name ?? '').replace(/^.*\//, '');
-  const target = new TargetFile(svg, false);
+  const target = new TargetFile(svg, { durable: false });
   try {
     target.storage.write(0, new TextEncoder().encode(pictureSvg(picture, title, sizeText)));
     await target.seal();

@@ -35,6 +35,7 @@ async function measured(
   const snapshot = args.value('snapshot');
   const image = await openChain(path, {
     ...input,
+    holdLocks: false,
     ...(snapshot !== undefined && { snapshot: snapshotQuery(snapshot) }),
   });
   try {

@@ -4,7 +4,7 @@ import { openChain } from '../../node/open-image.ts';
 import { info } from '../../operations/info.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../operations/snapshot.ts';
 import type { Arguments } from '../arguments.ts';
-import { inputImage } from '../common-options.ts';
+import { inputImage, requireUnshared } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { snapshotTable } from '../print-human.ts';
 
@@ -19,10 +19,7 @@ export async function run(args: Arguments<'snapshot'>, context: Context): Promis
   const { path, ...input } = inputImage(withoutFormat(args), args.operands[0] ?? '');
   const [action] = given;
   const writable = action !== undefined && action.name !== 'list';
-  if (writable && input.share) {
-    const text = `Could not open '${path}': force-share=on can only be used with read-only images`;
-    throw new Qcow2Error('INVALID_ARGUMENT', text);
-  }
+  if (writable) requireUnshared(input, path);
   const image = await openChain(path, { ...input, writable });
   try {
     // Without an action qemu-img opens the image, and that is all.

@@ -1,0 +1,347 @@
+import { Qcow2Error } from '../errors.ts';
+import { createKernel, type Kernel } from '../kernel/kernel.ts';
+import type { ChecksumOptions } from '../node/checksum.ts';
+import { type NamedFiles, type OpenImageOptions, openChain } from '../node/open-image.ts';
+import { check } from '../operations/check.ts';
+import { compareFiles } from '../workers/compare-files.ts';
+import { convertFile, type WrittenTarget } from '../workers/convert-file.ts';
+import { openSource } from '../workers/input-files.ts';
+import type { ThreadOptions } from '../workers/worker-pool.ts';
+import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
+import { type FileIdentity, fileIdentity } from './file-identity.ts';
+import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
+import { allocatedBytes } from './schedule.ts';
+
+/** How far a job is: of a phase, which is one of several. See `JobProgress`. */
+export interface PhaseProgress {
+  phase: JobPhase;
+  step: number;
+  steps: number;
+  done: number;
+  total: number;
+  written: number;
+}
+
+/** What running a job obeys and reports to. */
+export interface RunJobOptions extends ThreadOptions {
+  signal?: AbortSignal | undefined;
+  /** Called between steps; the job waits for what it returns, and fails with what it throws. */
+  onProgress?: ((progress: PhaseProgress) => void | Promise<void>) | undefined;
+  /** Wait until the target is on the disk; default true. */
+  durable?: boolean | undefined;
+  /** Part of the names of files being written, by which leftovers of a killed run are told apart. */
+  partialTag?: string | undefined;
+  /** Note which files were read, backing files too, and what they were; default false. */
+  identify?: boolean | undefined;
+  /** Serve nothing else meanwhile; their memory is taken back at the end. Default new ones. */
+  kernels?: JobKernels | undefined;
+}
+
+/** The kernels of jobs that run one after the other: memory that was used before is there at once. */
+export class JobKernels {
+  readonly converting = createKernel();
+  #reading: Kernel | undefined;
+
+  /** For what reads the target while its conversion still has its images open. */
+  get reading(): Kernel {
+    this.#reading ??= createKernel();
+    return this.#reading;
+  }
+
+  reset(): void {
+    this.converting.reset();
+    this.#reading?.reset();
+  }
+}
+
+/** What a job that succeeded has made. */
+export interface JobResult extends TargetFigures {
+  /** Seconds of each phase. */
+  phases: Partial<Record<JobPhase, number>>;
+  /** With `identify`: every file that was read, as it was before. */
+  sources: FileIdentity[];
+  /** The target, and its external data file if it has one. */
+  targets: FileIdentity[];
+}
+
+/**
+ * Does one job from its first check to its last: checks the source, converts, reads the target again,
+ * takes its digest. The target gets its name when all of that is well. Whoever distributes jobs, the
+ * threads of `runBatch` or a queue over many machines, calls this for each.
+ * @throws Qcow2Error of converting (see `convertFile`); MALFORMED: the source is corrupt; BAD_DATA: the
+ *   target does not hold what the source does, or has another digest than it must
+ * @example
+ * import { runJob } from 'qcow2';
+ *
+ * const { bytesVirtual, checksum } = await runJob({
+ *   inputs: [{ path: 'disk.qcow2' }],
+ *   target: 'disk.raw',
+ *   targetFormat: 'raw',
+ *   verify: true,
+ *   checksum: 'sha256',
+ * });
+ * console.log(bytesVirtual, checksum?.digest);
+ */
+export async function runJob(job: BatchJob, options: RunJobOptions = {}): Promise<JobResult> {
+  const { kernels = new JobKernels() } = options;
+  try {
+    return await new JobRun(job, options, kernels).run();
+  } finally {
+    kernels.reset();
+  }
+}
+
+class JobRun {
+  readonly #job: BatchJob;
+  readonly #options: RunJobOptions;
+  readonly #kernels: JobKernels;
+  readonly #steps: readonly JobPhase[];
+  readonly #phases: JobResult['phases'] = {};
+  #bytesVirtual = 0;
+  #written = 0;
+  #checksum: JobChecksum | undefined;
+
+  constructor(job: BatchJob, options: RunJobOptions, kernels: JobKernels) {
+    this.#job = job;
+    this.#options = options;
+    this.#kernels = kernels;
+    const wanted = { check: job.checkSource, convert: true, verify: job.verify };
+    this.#steps = (['check', 'convert', 'verify', 'checksum'] as const).filter((phase) =>
+      phase === 'checksum' ? job.checksum !== undefined : wanted[phase],
+    );
+  }
+
+  async run(): Promise<JobResult> {
+    const { inputs } = this.#job;
+    const sources = this.#options.identify ? await this.#identify() : [];
+    const bytesSource = allocatedBytes(inputs.map(({ path }) => path));
+    if (this.#job.checkSource) await this.#timed('check', () => this.#checkSource());
+    await this.#convert();
+    const files = filesWritten(this.#job);
+    return {
+      bytesVirtual: this.#bytesVirtual,
+      bytesSource,
+      bytesWritten: allocatedBytes(files),
+      phases: this.#phases,
+      sources,
+      targets: this.#options.identify ? files.map(fileIdentity) : [],
+      ...(this.#checksum && { checksum: this.#checksum }),
+    };
+  }
+
+  async #timed<T>(phase: JobPhase, work: () => Promise<T>): Promise<T> {
+    const began = performance.now();
+    try {
+      return await work();
+    } finally {
+      const seconds = (performance.now() - began) / 1000;
+      // The target is read while its conversion has not ended.
+      const inner = phase === 'convert' ? this.#readingSeconds() : 0;
+      this.#phases[phase] = Math.round(1000 * (seconds - inner)) / 1000;
+    }
+  }
+
+  #readingSeconds(): number {
+    return (this.#phases.verify ?? 0) + (this.#phases.checksum ?? 0);
+  }
+
+  #progressOf(phase: JobPhase) {
+    const step = this.#steps.indexOf(phase);
+    return (done: number, total: number): void | Promise<void> =>
+      this.#options.onProgress?.({
+        phase,
+        step,
+        steps: this.#steps.length,
+        done,
+        total,
+        written: this.#written,
+      });
+  }
+
+  /** All files that will be read; opening them finds what lies below the inputs. */
+  async #identify(): Promise<FileIdentity[]> {
+    const images = await openSource(this.#job, this.#kernels.converting);
+    try {
+      const names = new Set<string>();
+      for (const image of images)
+        for (const { layer } of (await image.chain()).layers)
+          for (const { name } of [layer.storage, layer.dataStorage]) if (name) names.add(name);
+      return [...names].map(fileIdentity);
+    } finally {
+      for (const image of images) await image.close();
+      this.#kernels.converting.reset();
+    }
+  }
+
+  async #checkSource(): Promise<void> {
+    const { inputs, ...files } = this.#job;
+    const onProgress = this.#progressOf('check');
+    for (const { path, snapshot: _, ...named } of inputs) {
+      const { allowExternal, share } = files;
+      const options = { ...named, allowExternal, share };
+      const found = await this.#corruptions(path, options, this.#kernels.converting, onProgress);
+      this.#kernels.converting.reset();
+      if (found !== null)
+        throw new Qcow2Error('MALFORMED', `source '${path}' is corrupt: ${found}`, { file: path });
+    }
+  }
+
+  /** What is wrong with a qcow2 image; null if nothing, or if it is of another format. */
+  async #corruptions(
+    path: string,
+    options: OpenImageOptions,
+    kernel: Kernel,
+    onProgress?: (done: number, total: number) => void | Promise<void>,
+  ): Promise<string | null> {
+    const { signal } = this.#options;
+    const image = await openChain(path, { ...options, kernel, sync: true });
+    try {
+      if (image.format !== 'qcow2') return null;
+      const result = await check(image, { kernel, signal, onProgress, maxFindings: 1 });
+      const { corruptions, refusals, checkErrors, findings } = result;
+      const errors = corruptions + refusals + checkErrors;
+      if (errors === 0) return null;
+      const first = findings[0] === undefined ? '' : `, the first: ${findings[0].message}`;
+      return `${errors} errors were found on the image${first}`;
+    } finally {
+      await image.close();
+    }
+  }
+
+  async #convert(): Promise<void> {
+    const { checkSource: _, verify, checksum: algorithm, digest: __, ...job } = this.#job;
+    const { threads, blocking, durable, partialTag, signal } = this.#options;
+    const report = this.#progressOf('convert');
+    const reads = verify === true || algorithm !== undefined;
+    await this.#timed('convert', () =>
+      convertFile({
+        ...job,
+        ...(durable !== undefined && { durable }),
+        threads,
+        blocking,
+        partialTag,
+        signal,
+        kernel: this.#kernels.converting,
+        onProgress: (done, total, written) => {
+          this.#bytesVirtual = total;
+          this.#written = written;
+          return report(done, total);
+        },
+        ...(reads && { beforePublish: (written) => this.#readAgain(written) }),
+      }),
+    );
+  }
+
+  /** The target before it has its name: compared with the source, checked, digested. */
+  async #readAgain(written: WrittenTarget): Promise<void> {
+    const { verify, checksum: algorithm } = this.#job;
+    if (verify) await this.#timed('verify', () => this.#verify(written));
+    if (algorithm) await this.#timed('checksum', () => this.#takeChecksum(written, algorithm));
+  }
+
+  async #verify(written: WrittenTarget): Promise<void> {
+    const { inputs, target } = this.#job;
+    const problem =
+      inputs.length === 1
+        ? await this.#difference(written)
+        : await this.#differenceOfDigests(written);
+    if (problem !== null) throw badTarget(target, problem);
+    if (written.format !== 'qcow2') return;
+    const { reading } = this.#kernels;
+    reading.reset();
+    const found = await this.#corruptions(written.path, this.#targetFiles(written), reading);
+    if (found !== null) throw badTarget(target, `it is corrupt: ${found}`);
+  }
+
+  async #difference(written: WrittenTarget): Promise<string | null> {
+    const { inputs, snapshot, share } = this.#job;
+    const { threads, blocking, signal } = this.#options;
+    const { path, ...named } = inputs[0]!;
+    const { identical, difference } = await compareFiles({
+      inputs: [
+        { path, snapshot, ...named },
+        { path: written.path, ...namedFiles(written, this.#job), snapshot: null },
+      ],
+      allowExternal: this.#job.allowExternal,
+      share,
+      threads,
+      blocking,
+      signal,
+      kernel: this.#kernels.reading,
+      onProgress: this.#progressOf('verify'),
+    });
+    if (identical) return null;
+    const at = difference && 'offset' in difference ? ` at guest offset ${difference.offset}` : '';
+    return `it differs from the source${at}`;
+  }
+
+  /** Several inputs are one disk in the target. */
+  async #differenceOfDigests(written: WrittenTarget): Promise<string | null> {
+    const kernel = this.#kernels.reading;
+    const { signal } = this.#options;
+    const options = { algorithm: 'sha256-sparse', kernel, signal } as const;
+    const onProgress = this.#progressOf('verify');
+    const images = await openSource(this.#job, kernel);
+    try {
+      const size = images.reduce((sum, { virtualSize }) => sum + virtualSize, 0);
+      const range = { offset: 0, length: size };
+      const { checksum } = await loadChecksum();
+      const expected = await checksum(images, { ...options, range, onProgress });
+      const same = await this.#digest(written, { ...options, range });
+      return same === expected ? null : 'its digest differs from that of the sources';
+    } finally {
+      for (const image of images) await image.close();
+    }
+  }
+
+  async #takeChecksum(written: WrittenTarget, algorithm: JobChecksum['algorithm']): Promise<void> {
+    const { target, digest: expected } = this.#job;
+    const onProgress = this.#progressOf('checksum');
+    const { signal } = this.#options;
+    const kernel = this.#kernels.reading;
+    kernel.reset();
+    const digest = await this.#digest(written, { algorithm, kernel, signal, onProgress });
+    if (expected !== undefined && expected.toLowerCase() !== digest)
+      throw badTarget(target, `its ${algorithm} is ${digest}, not ${expected}`);
+    this.#checksum = { algorithm, digest };
+  }
+
+  async #digest(written: WrittenTarget, options: ChecksumOptions): Promise<string> {
+    const { kernel } = options;
+    const image = await openChain(written.path, {
+      ...this.#targetFiles(written),
+      ...(kernel && { kernel }),
+      sync: true,
+    });
+    try {
+      const { checksum } = await loadChecksum();
+      return await checksum(image, options);
+    } finally {
+      await image.close();
+    }
+  }
+
+  #targetFiles(written: WrittenTarget): OpenImageOptions {
+    const { allowExternal } = this.#job;
+    return { ...namedFiles(written, this.#job), allowExternal, share: true };
+  }
+}
+
+/** Loaded when it is asked for: node:crypto takes a thread 3 ms. */
+function loadChecksum(): Promise<typeof import('../node/checksum.ts')> {
+  return import('../node/checksum.ts');
+}
+
+/** The files of a target that were named for it, as they are found before it has its name. */
+function namedFiles({ format, dataFile }: WrittenTarget, { target, create }: BatchJob): NamedFiles {
+  const { backingFile, backingFormat } = create ?? {};
+  if (backingFile === undefined) return { format, dataFile };
+  const backing = { path: besideTarget(target, backingFile), format: backingFormat };
+  return { format, dataFile, backingFile: backing as NamedFiles['backingFile'] };
+}
+
+/** The target does not hold what it must. */
+function badTarget(target: string, problem: string): Qcow2Error {
+  const text = `target '${target}' was not made: ${problem}; the disk or memory may be failing`;
+  return new Qcow2Error('BAD_DATA', text, { file: target });
+}

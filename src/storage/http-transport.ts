@@ -1,0 +1,51 @@
+/** A request to a web server. */
+export interface HttpRequest {
+  method: 'GET' | 'HEAD';
+  headers: Headers;
+  /** Ends the request, and receiving its answer. */
+  signal: AbortSignal;
+  /** Whether redirections are followed, without what `PRIVATE_HEADERS` names if to another server. */
+  redirects: boolean;
+}
+
+/** The head of an answer, whose body is still to come. */
+export interface HttpAnswer {
+  status: number;
+  /** A header by its name in small letters; null if the answer does not have it. */
+  header(name: string): string | null;
+  /** Where redirections led to; the URL asked for, if there were none. */
+  url: string;
+  /** Whether headers of the answer may be there although they do not show: a page sees only some. */
+  hidesHeaders: boolean;
+  /** Receives the body part by part. The parts are not valid any more when `received` returns. */
+  receive(received: (bytes: Uint8Array) => void): Promise<void>;
+}
+
+/**
+ * Makes a request; settles when the head of its answer is here. Bodies that nobody receives end with the
+ * signal.
+ */
+export type HttpTransport = (url: string, request: HttpRequest) => Promise<HttpAnswer>;
+
+/** Headers meant for one server: they do not follow to another. */
+export const PRIVATE_HEADERS = ['authorization', 'cookie', 'proxy-authorization'];
+
+/** Requests by `fetch`, which is everywhere. */
+export const fetchTransport: HttpTransport = async (url, { redirects, ...request }) => {
+  const redirect = redirects ? 'follow' : 'manual';
+  // Ranges in the cache of a browser may be of another version, and are fetched one at a time.
+  const response = await fetch(url, { ...request, redirect, cache: 'no-store' });
+  return {
+    // A page learns nothing of a redirection it does not follow.
+    status: response.type === 'opaqueredirect' ? 302 : response.status,
+    header: (name) => response.headers.get(name),
+    url: response.url === '' ? url : response.url,
+    hidesHeaders: response.type === 'cors',
+    async receive(received) {
+      if (response.body === null) return;
+      const reader = response.body.getReader();
+      for (let next = await reader.read(); !next.done; next = await reader.read())
+        received(next.value);
+    },
+  };
+};
