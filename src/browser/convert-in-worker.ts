@@ -68,8 +68,9 @@ const CLEANUP_MILLISECONDS = 50;
 /**
  * Converts an image in a worker of its own, so that the page goes on meanwhile, without sending it
  * anywhere: front to back, in one go, with memory that does not depend on the image's size. The page
- * needs no isolation (COOP and COEP), and with a content security policy `script-src 'self'
- * 'wasm-unsafe-eval'; worker-src blob:`. Without `'wasm-unsafe-eval'` it works too, slower.
+ * needs no isolation (COOP and COEP). Of a content security policy it needs `script-src 'self'
+ * 'wasm-unsafe-eval'; worker-src 'self' blob:` (and the package's host in both, where that is another);
+ * without `'wasm-unsafe-eval'` it is slower, and without `blob:` it needs `worker: 'file'`.
  * @throws Qcow2Error those of `Image.open` and `toReadable`; ABORTED; REFUSED: the target is one of the
  *   sources; IO: the worker cannot be started, or the target fails. Nothing of the target is left then.
  * @example
