@@ -34,9 +34,9 @@ export class StaticServer {
     this.#server = createServer((request, response) => this.#answer(request, response));
   }
 
-  /** Starts on any free port of this machine. */
-  async open(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+  /** Starts on a port of this machine, any free one by default. */
+  async open(port = 0): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
   }
 
   get origin(): string {
