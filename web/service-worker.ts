@@ -102,7 +102,6 @@ function answer({ port, name, length }: DownloadStart): Response {
     'Content-Disposition': contentDisposition(name),
     'Content-Security-Policy': "default-src 'none'",
     'X-Content-Type-Options': 'nosniff',
-    'Accept-Ranges': 'none',
   };
   return new Response(body, { headers });
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
@@ -48,7 +48,10 @@ afterAll(() => removeTempDir(folder));
 
 describe.each(BROWSER_NAMES)('%s', (name) => {
   const downloads = join(folder, `${name}-downloads`);
-  const server = new StaticServer({ page: join(folder, 'page') });
+  const server = new StaticServer({
+    page: join(folder, 'page'),
+    elsewhere: join(root, 'test/browser'),
+  });
   let browser: TestBrowser;
   let page: TestPage;
 
@@ -98,15 +101,16 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     if (name === 'firefox') expect(readdirSync(downloads)).toContain(request.suggestedName);
   });
 
-  test('an aborted download leaves no file', async () => {
-    const before = readdirSync(downloads);
+  test('an aborted download makes no file', async () => {
+    const before = digests(downloads);
     const aborted = await save(['large.raw'], request, 0.3);
     expect(aborted).toEqual({
       code: 'ABORTED',
       message: 'the conversion was aborted',
       isQuick: true,
     });
-    await vi.waitFor(() => expect(readdirSync(downloads)).toEqual(before), { timeout: 10_000 });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(digests(downloads)).toEqual(before);
   });
 
   test('writes to a picked file, and removes it when it is aborted', async () => {
@@ -157,21 +161,53 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     await server.open(Number(new URL(origin).port));
   });
 
-  test('another build takes the place of the one before, and no other host is touched', async () => {
-    const other = new StaticServer(
-      { page: join(folder, 'page') },
-      { 'Access-Control-Allow-Origin': '*' },
-    );
-    await other.open();
-    const text = await page.evaluate<string>(`caches.keys().then((names) => names.join())`);
-    expect(text).toMatch(/^qcow2-page-[0-9a-f]{16}$/);
-    await other.close();
+  test('another build takes the place of the one before', async () => {
+    const caches = () => page.evaluate<string[]>('caches.keys()');
+    const [before] = await caches();
+    expect(before).toMatch(/^qcow2-page-[0-9a-f]{16}$/);
+    const path = join(folder, 'page/service-worker.js');
+    const built = readFileSync(path, 'utf8');
+    writeFileSync(path, built.replace(before!.slice(-16), '0123456789abcdef'));
+    try {
+      // It waits until no page of the one before is open.
+      await page.evaluate(`new Promise(async (resolve) => {
+        const own = await navigator.serviceWorker.getRegistration();
+        await own.update();
+        const look = () => own.waiting ? resolve() : setTimeout(look, 20);
+        look();
+      })`);
+      expect(await caches()).toHaveLength(2);
+      // Firefox lets the one before idle for half a minute first.
+      if (name === 'firefox') return;
+      await vi.waitFor(
+        async () => {
+          await page.goto(`${server.origin}/elsewhere/page.html`);
+          expect(await caches()).toEqual(['qcow2-page-0123456789abcdef']);
+        },
+        { timeout: 10_000, interval: 200 },
+      );
+      await goto();
+    } finally {
+      writeFileSync(path, built);
+    }
+  });
+
+  test('requests that are not its own are left alone', async () => {
+    await goto();
+    server.requested.length = 0;
+    const status = (url: string) => page.evaluate(`fetch('${url}').then(({ status }) => status)`);
+    expect(await status('index.html?x')).toBe(200);
+    expect(server.requested).toEqual([]);
+    expect(await status('none.html')).toBe(404);
+    expect(await status('/elsewhere/page.html')).toBe(200);
+    expect(server.requested).toEqual(['/page/none.html', '/elsewhere/page.html']);
   });
 });
 
-/** Of the files in a folder that are not empty. */
+/** Of the whole files in a folder: Firefox keeps the part it has of any download that breaks off. */
 function digests(path: string): string[] {
   return readdirSync(path)
+    .filter((file) => !file.endsWith('.part'))
     .map((file) => join(path, file))
     .filter((file) => statSync(file).size > 0)
     .map(sha256File);

@@ -115,7 +115,6 @@ class Download {
       abort: (reason) => {
         send({ kind: 'abort', reason: String(reason) });
         this.#end();
-        if (new URLSearchParams(location.search).has('rm')) this.#frame.remove();
       },
     });
   }
