@@ -57,8 +57,8 @@ describe('the tarball', () => {
       .filter((name) => !name.startsWith('cli/'))
       .map((name) => `dist/${name}.d.ts`);
     const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
-    const entries = ['blocks.js', 'index.js', 'node.js', 'slim/index.js', 'v86.js'];
-    const library = [...entries, ...workers].map((name) => `dist/${name}`);
+    const entries = ['blocks.js', 'browser.js', 'index.js', 'node.js', 'slim/index.js', 'v86.js'];
+    const library = [...entries, ...workers, 'browser/worker.js'].map((name) => `dist/${name}`);
     const commandLine = ['main.js', ...workers].map((name) => `dist/cli/${name}`);
     const beside = [
       'CHANGELOG.md',
@@ -103,7 +103,9 @@ describe('the tarball', () => {
   test('reaches no Node module and no package from the entries for browsers', () => {
     const outside = new Set<string>();
     const seen = new Set<string>();
-    const pending = ['dist/index.js', 'dist/blocks.js'];
+    const pending = ['index', 'blocks', 'browser', 'browser/worker'].map(
+      (name) => `dist/${name}.js`,
+    );
     for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
       if (seen.has(path)) continue;
       seen.add(path);
