@@ -1,4 +1,4 @@
-import { hex, Qcow2Error } from '../errors.ts';
+import { Qcow2Error } from '../errors.ts';
 import type { Geometry } from '../format/geometry.ts';
 import { INVALID_PAST_END } from '../kernel/abi.ts';
 import type { ActiveTables } from './active-tables.ts';
@@ -227,12 +227,4 @@ export async function giveBack(
   } catch (error) {
     if (!(error instanceof Qcow2Error)) throw error;
   }
-}
-
-/** Refuses a guest range that is not on the disk. */
-export function requireOnDisk(verb: string, offset: number, length: number, size: number): void {
-  const isWhole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
-  if (isWhole && offset >= 0 && length >= 0 && offset + length <= size) return;
-  const text = `${verb} of ${length} bytes at offset ${offset}: the disk has ${size} bytes (${hex(size)})`;
-  throw new Qcow2Error('INVALID_ARGUMENT', text, { guestOffset: offset });
 }

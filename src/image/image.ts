@@ -9,8 +9,7 @@ import type { Storage } from '../storage/storage.ts';
 import { AbortWatch } from './abort.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
-import { requireOnDisk } from './guest-writer.ts';
-import { HeaderState } from './header-state.ts';
+import { requireOnDisk } from './guest-range.ts';
 import { findSnapshot, probe, type SnapshotQuery } from './identify.ts';
 import {
   type Metadata,
@@ -24,13 +23,11 @@ import type { OutsideResolver } from './open-gate.ts';
 import { Plan } from './plan.ts';
 import type { Step } from './preallocation.ts';
 import { canPrefetch, prefetchPlan } from './prefetch.ts';
-import { type RawLayer, wholeSectors } from './raw-layer.ts';
+import { wholeSectors } from './raw-layer.ts';
 import type { RecordedBacking } from './recorded-backing.ts';
-import { SyncedFile } from './synced-file.ts';
 import type { WritableDisk } from './writable-disk.ts';
-import { WritableQcow2 } from './writable-qcow2.ts';
-import { WritableRaw } from './writable-raw.ts';
-import { clearUnknownFeatures, repairIfDirty, requireWritable } from './write-gate.ts';
+import type { WritableQcow2 } from './writable-qcow2.ts';
+import type { ImageWriting } from './writing.ts';
 
 /** How to open an image. */
 export interface OpenOptions extends GivenSources {
@@ -96,8 +93,8 @@ export class Image {
   #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
   readonly #layers: number | undefined;
-  #disk: Promise<WritableDisk> | undefined;
-  #qcow2: WritableQcow2 | undefined;
+  #begun: Promise<ImageWriting> | undefined;
+  #writing: ImageWriting | undefined;
   #kernel: Kernel | undefined;
   #rawSize: number;
   readonly #given: GivenFiles;
@@ -177,11 +174,10 @@ export class Image {
         options.snapshot === undefined
           ? undefined
           : await findSnapshot(storage, metadata, options.snapshot);
-      if (options.writable) requireWritable(storage, metadata);
       if (options.writable && snapshot)
         throw notWritable(storage, 'internal snapshots do not change');
-      if (options.writable && metadata)
-        metadata = await repairIfDirty(storage, metadata, options.kernel?.backend);
+      if (options.writable)
+        metadata = await (await loadWriting()).requireReady(storage, metadata, options.kernel);
       return new Image(storage, given, options, metadata, snapshot, watch);
     } catch (error) {
       watch.end();
@@ -193,7 +189,7 @@ export class Image {
 
   /** What a qcow2 file says of itself, as it is now; undefined for raw. */
   get metadata(): Metadata | undefined {
-    return this.#qcow2?.header.metadata ?? this.#metadata;
+    return this.#writing?.qcow2?.header.metadata ?? this.#metadata;
   }
 
   /** Length of the disk in bytes, as it is now (of the snapshot, if one was chosen). */
@@ -360,7 +356,7 @@ export class Image {
    */
   flush(): Promise<void> {
     if (!this.writable) return Promise.reject(notWritable(this.storage, NOT_OPENED));
-    return this.#inTurn(async () => (await this.#disk)?.flush());
+    return this.#inTurn(async () => (await this.#begun)?.disk.flush());
   }
 
   /**
@@ -397,21 +393,9 @@ export class Image {
   reformat<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
       const disk = await this.#writableQcow2();
-      const chain = await this.chain();
-      await disk.finish();
-      try {
-        const result = await work(disk, chain);
-        const metadata = await readMetadata(this.storage);
-        chain.renew(metadata, await loadCodec(metadata.header.compressionType, this.kernel));
-        this.#qcow2 = await WritableQcow2.open(chain, metadata, this.kernel);
-        this.#disk = Promise.resolve(this.#qcow2);
-        this.#metadata = metadata;
-        return result;
-      } catch (error) {
-        // Which of the two the file is now is not known.
-        disk.writeBack.file.fail(error);
-        throw error;
-      }
+      const result = await this.#writing!.reformat(disk, work);
+      this.#metadata = this.metadata;
+      return result;
     });
   }
 
@@ -434,16 +418,13 @@ export class Image {
     await this.#inTurn(async () => {
       if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
       if (this.#metadata === undefined) throw rawImage(this.storage);
-      const disk = await this.#disk;
-      if (disk !== undefined && this.#qcow2 !== undefined) {
-        await disk.flush();
-        await this.#qcow2.header.changeBacking(backing);
+      const writing = await this.#begun;
+      if (writing?.qcow2 !== undefined) {
+        await writing.disk.flush();
+        await writing.qcow2.header.changeBacking(backing);
       } else {
-        const file = new SyncedFile(this.storage);
-        const header = new HeaderState(file, this.#metadata);
-        await clearUnknownFeatures(file, header);
-        await header.changeBacking(backing);
-        this.#metadata = header.metadata;
+        const { recordBacking } = await loadWriting();
+        this.#metadata = await recordBacking(this.storage, this.#metadata, backing);
       }
     });
     this.retire('its backing file has changed');
@@ -475,9 +456,9 @@ export class Image {
 
   async #close(): Promise<void> {
     const chain = await this.#chain?.catch(() => undefined);
-    const disk = await this.#disk?.catch(() => undefined);
+    const writing = await this.#begun?.catch(() => undefined);
     try {
-      await disk?.finish();
+      await writing?.disk.finish();
     } finally {
       await chain?.close();
       await closeGiven(this.#given);
@@ -507,25 +488,28 @@ export class Image {
   }
 
   async #writableQcow2(): Promise<WritableQcow2> {
-    await this.#writableDisk();
-    if (this.#qcow2 !== undefined) return this.#qcow2;
+    const { qcow2 } = await this.#beginWriting();
+    if (qcow2 !== undefined) return qcow2;
     const text = `'${this.storage.name}' is a raw image: it has no such structures`;
     throw new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
   }
 
-  /** The image made ready for writing, when something is written first. */
-  #writableDisk(): Promise<WritableDisk> {
-    this.#disk ??= this.#beginWriting();
-    return this.#disk;
+  async #writableDisk(): Promise<WritableDisk> {
+    return (await this.#beginWriting()).disk;
   }
 
-  async #beginWriting(): Promise<WritableDisk> {
+  /** The image is made ready for writing when something is written first. */
+  #beginWriting(): Promise<ImageWriting> {
+    this.#begun ??= this.#begin();
+    return this.#begun;
+  }
+
+  async #begin(): Promise<ImageWriting> {
     if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
+    const { ImageWriting } = await loadWriting();
     const chain = await this.chain();
-    if (this.#metadata === undefined)
-      return new WritableRaw(this.storage, chain.layers[0]!.layer as RawLayer);
-    this.#qcow2 = await WritableQcow2.open(chain, this.#metadata, this.kernel);
-    return this.#qcow2;
+    this.#writing = await ImageWriting.begin(chain, this.storage, this.#metadata, this.kernel);
+    return this.#writing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -542,6 +526,11 @@ export class Image {
     this.#turn = result.catch(() => undefined);
     return this.#watch.race(result);
   }
+}
+
+/** What writing takes is loaded when it is needed: pages that only read are smaller. */
+function loadWriting(): Promise<typeof import('./writing.ts')> {
+  return import('./writing.ts');
 }
 
 const NOT_OPENED = 'open it with writable: true';

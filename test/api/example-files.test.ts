@@ -72,14 +72,15 @@ test('edge/worker.js answers with the module it is given', async () => {
     name: 'compiled',
     setup(build) {
       build.onLoad({ filter: /\.wasm$/ }, ({ path }) => ({
-        contents: `export default new WebAssembly.Module(Uint8Array.from(${JSON.stringify([...readFileSync(path)])}));`,
-        loader: 'js',
+        contents: `import { readFileSync } from 'node:fs'; export default new WebAssembly.Module(readFileSync('${path}'));`,
+        loader: 'js' as const,
       }));
     },
   };
   const { outputFiles } = await build({
     entryPoints: [join(root, 'examples/edge/worker.js')],
     bundle: true,
+    platform: 'node',
     format: 'esm',
     write: false,
     plugins: [compiled],
@@ -88,7 +89,10 @@ test('edge/worker.js answers with the module it is given', async () => {
       'qcow2/qcow2.wasm': join(root, 'dist/qcow2.wasm'),
     },
   });
-  const code = outputFiles[0]!.text.replaceAll('https:\\/\\/images\\.example', server.origin);
+  const code = outputFiles[0]!.text.replaceAll(
+    'https:\\/\\/images\\.example',
+    server.origin.replaceAll('/', '\\/'),
+  );
   writeFileSync(join(folder, 'worker.mjs'), code);
   const { default: worker } = await import(join(folder, 'worker.mjs'));
   const ask = (image: string): Promise<Response> =>

@@ -137,7 +137,12 @@ describe('a handle of a file', () => {
       expect(into.every((byte) => byte === 7)).toBe(true);
     }
     const qcow2 = new Blob([overlay.bytes.slice()]);
-    expect(await check(open(async () => qcow2), { resolver })).toMatchObject({ corruptions: 0 });
+    expect(
+      await check(
+        open(async () => qcow2),
+        { resolver },
+      ),
+    ).toMatchObject({ corruptions: 0 });
   });
 
   test('whose file is gone is told in one line', async () => {
