@@ -20,7 +20,7 @@ export interface KillCase {
 
 export interface KillOptions {
   readonly seed: number;
-  /** Times the command is to be killed; it is run twice as often at most. */
+  /** Times the command is to be killed; it is run four times as often at most. */
   readonly kills: number;
   /** Runs at a time. */
   readonly parallel?: number;
@@ -31,6 +31,8 @@ export interface KillReport {
   killed: number;
   midway: number;
   ended: number;
+  /** Different states of the files that were judged. */
+  states: number;
   failure: string | undefined;
 }
 
@@ -66,7 +68,7 @@ export async function killAtRandom(
   { seed, kills }: KillOptions,
 ): Promise<KillReport> {
   const random = new Random(seed, 0x9111);
-  const report: KillReport = { killed: 0, midway: 0, ended: 0, failure: undefined };
+  const report: KillReport = { killed: 0, midway: 0, ended: 0, states: 0, failure: undefined };
   const judged = new JudgedStates(killCase);
   const original = makeTempDir('kill');
   let whole: Outcome | undefined;
@@ -82,7 +84,7 @@ export async function killAtRandom(
   try {
     await killCase.prepare(original);
     judged.begin(original);
-    while (report.killed < kills && turn < 2 * kills && report.failure === undefined) {
+    while (report.killed < kills && turn < 4 * kills && report.failure === undefined) {
       const moments =
         whole === undefined ? [undefined] : Array.from({ length: PARALLEL }, nextMoment);
       const runs = await Promise.all(
@@ -98,6 +100,7 @@ export async function killAtRandom(
         report[wasKilled ? 'killed' : 'ended']++;
         const { fault, isMidway } = await judged.judge(folder, wasKilled);
         if (isMidway) report.midway++;
+        report.states = judged.count;
         const when = wasKilled
           ? `killed ${moment?.milliseconds} ms after ${moment?.after}`
           : 'ended';
@@ -121,6 +124,11 @@ class JudgedStates {
 
   constructor(killCase: KillCase) {
     this.#case = killCase;
+  }
+
+  /** States found sound. */
+  get count(): number {
+    return this.#sound.size;
   }
 
   begin(folder: string): void {
