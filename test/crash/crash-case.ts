@@ -1,5 +1,6 @@
 import * as fs from 'node:fs';
-import { afterAll } from 'vitest';
+import * as path from 'node:path';
+import { afterAll, expect } from 'vitest';
 import { isQcow2Error } from '../../src/errors.ts';
 import { RecordingStorage, StorageLog } from '../../src/storage/recording.ts';
 import { Random } from '../fuzz/random.ts';
@@ -88,9 +89,10 @@ export interface CrashReport {
 /** Crash states judged, and of them those around a call that was made to fail; of this test file. */
 const judgedStates = { all: 0, withFaults: 0 };
 
-afterAll(({ name }) => {
+afterAll(() => {
   const { all, withFaults } = judgedStates;
-  console.log(`${name}: ${all} crash states judged, ${withFaults} of them around failed calls`);
+  const file = path.basename(expect.getState().testPath!);
+  console.log(`${file}: ${all} crash states judged, ${withFaults} of them around failed calls`);
 });
 
 /** Runs an operation once, and judges the states that cuts in it may leave. */

@@ -28,7 +28,7 @@ export interface Verb {
 }
 
 /** A disk that reads all as before or all as after; at a cut of 1 as after. */
-class Exchanged extends GuestModel {
+export class Exchanged extends GuestModel {
   readonly #before: GuestModel;
 
   constructor(before: Uint8Array, after: Uint8Array) {

@@ -85,8 +85,8 @@ export async function killAtRandom(
     await killCase.prepare(original);
     judged.begin(original);
     while (report.killed < kills && turn < 4 * kills && report.failure === undefined) {
-      const moments =
-        whole === undefined ? [undefined] : Array.from({ length: PARALLEL }, nextMoment);
+      const length = whole === undefined ? 1 : Math.min(PARALLEL, kills - report.killed);
+      const moments = Array.from({ length }, nextMoment);
       const runs = await Promise.all(
         moments.map(async (moment) => {
           const folder = makeTempDir('kill');
