@@ -9,7 +9,7 @@ import { type Files, judge, judgeWithQemu } from './verdict.ts';
 /** Times each verb is killed, in all its cases together. QCOW2_KILLS asks for others. */
 const KILLS = Number(process.env.QCOW2_KILLS ?? 50);
 /** Of them the least in any case. */
-const LEAST = Math.ceil(KILLS * 0.3);
+const LEAST = Math.ceil(KILLS * 0.2);
 /** Of the states a killed command leaves, qemu-img looks at one in so many; at what is done always. */
 const QEMU_ONE_IN = 2;
 const SEED = Number(process.env.QCOW2_KILL_SEED ?? Date.now() % 2 ** 32);

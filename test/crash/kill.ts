@@ -50,10 +50,13 @@ interface Outcome {
 }
 
 /** Of so many runs one is let end, to see how long the command takes by now. */
-const LET_END = 12;
+const LET_END = 16;
 
 /** Of so many kills one may come before the command has changed anything. */
 const AT_ANY_TIME = 6;
+
+/** Kills come in this part of the time in which a command changes files; then it only has to exit. */
+const CHANGING_SHARE = 0.9;
 
 /** Runs at a time; they are judged when all of them have ended, so that kills are in time. */
 const PARALLEL = 4;
@@ -79,7 +82,7 @@ export async function killAtRandom(
     const share = ((turn + random.below(1000) / 1000) / kills) % 1;
     if (turn % AT_ANY_TIME === 0)
       return { after: 'start', milliseconds: share * whole.milliseconds };
-    return { after: 'change', milliseconds: share * whole.changing };
+    return { after: 'change', milliseconds: share * CHANGING_SHARE * whole.changing };
   };
   try {
     await killCase.prepare(original);
