@@ -37,7 +37,9 @@ export interface OpenOptions extends GivenSources {
   snapshot?: string | SnapshotQuery;
   /**
    * Opens the image for writing too; files below it are only read. One that was not closed is repaired
-   * first, as `repair` does it.
+   * first, as `repair` does it. While it is open, nothing else may write to its storage: two writable images
+   * over one destroy it. Files are locked against that, as QEMU locks them; with a `MemoryStorage` or a
+   * storage of one's own it is up to the caller.
    */
   writable?: boolean;
   /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */

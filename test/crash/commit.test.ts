@@ -162,8 +162,8 @@ describe('a cut while an overlay is committed', () => {
     });
   }
 
-  it.each(KINDS.slice(0, 3))('$name: an error leaves both as sound', async (kind) => {
-    const options = { seed: SEED, faults: 16, states: 8 };
+  it.each(KINDS)('$name: an error leaves both as sound', async (kind) => {
+    const options = { seed: SEED, faults: 12, states: 8 };
     const { failure } = await crashWithFaults(committing(kind), options);
     expect(failure).toBeUndefined();
   });

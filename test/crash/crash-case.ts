@@ -1,4 +1,6 @@
 import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { afterAll, expect } from 'vitest';
 import { isQcow2Error } from '../../src/errors.ts';
 import { RecordingStorage, StorageLog } from '../../src/storage/recording.ts';
 import { Random } from '../fuzz/random.ts';
@@ -84,6 +86,15 @@ export interface CrashReport {
   readonly noticed: boolean;
 }
 
+/** Crash states judged, and of them those around a call that was made to fail; of this test file. */
+const judgedStates = { all: 0, withFaults: 0 };
+
+afterAll(() => {
+  const { all, withFaults } = judgedStates;
+  const file = path.basename(expect.getState().testPath!);
+  console.log(`${file}: ${all} crash states judged, ${withFaults} of them around failed calls`);
+});
+
 /** Runs an operation once, and judges the states that cuts in it may leave. */
 export async function crash(
   crashCase: CrashCase,
@@ -102,6 +113,8 @@ export async function crash(
   }
   const judged = await judgeStates(crashCase, bench, base, { seed, states, qemu });
   const { counts, failures } = bench.plan;
+  judgedStates.all += judged.states;
+  if (failures > 0) judgedStates.withFaults += judged.states;
   return { ...judged, calls: counts, failures, noticed };
 }
 

@@ -2,7 +2,7 @@ import { Qcow2Error } from '../../src/errors.ts';
 import type { Extent, MaybePromise, Storage } from '../../src/storage/storage.ts';
 
 /** Calls that can be made to fail. */
-export type FaultyCall = 'write' | 'flush' | 'truncate' | 'punchHole';
+export type FaultyCall = 'write' | 'flush' | 'truncate' | 'punchHole' | 'allocate';
 
 /** Which call fails, and how. */
 export interface Fault {
@@ -18,7 +18,13 @@ export interface Fault {
 
 /** Counts the calls to storages and makes one of them fail. */
 export class FaultPlan {
-  readonly counts: Record<FaultyCall, number> = { write: 0, flush: 0, truncate: 0, punchHole: 0 };
+  readonly counts: Record<FaultyCall, number> = {
+    write: 0,
+    flush: 0,
+    truncate: 0,
+    punchHole: 0,
+    allocate: 0,
+  };
   readonly fault: Fault | undefined;
   /** Calls that failed. */
   failures = 0;
@@ -81,7 +87,8 @@ export class FaultStorage implements Storage {
     return this.#inner.punchHole!(offset, length);
   }
 
-  allocate(offset: number, length: number): MaybePromise<void> {
+  async allocate(offset: number, length: number): Promise<void> {
+    if (this.#plan.fails('allocate')) throw this.#error('allocate');
     return this.#inner.allocate!(offset, length);
   }
 

@@ -20,7 +20,7 @@ export interface KillCase {
 
 export interface KillOptions {
   readonly seed: number;
-  /** Times the command is to be killed; it is run twice as often at most. */
+  /** Times the command is to be killed; it is run four times as often at most. */
   readonly kills: number;
   /** Runs at a time. */
   readonly parallel?: number;
@@ -31,6 +31,8 @@ export interface KillReport {
   killed: number;
   midway: number;
   ended: number;
+  /** Different states of the files that were judged. */
+  states: number;
   failure: string | undefined;
 }
 
@@ -48,10 +50,13 @@ interface Outcome {
 }
 
 /** Of so many runs one is let end, to see how long the command takes by now. */
-const LET_END = 12;
+const LET_END = 16;
 
 /** Of so many kills one may come before the command has changed anything. */
 const AT_ANY_TIME = 6;
+
+/** Kills come in this part of the time in which a command changes files; then it only has to exit. */
+const CHANGING_SHARE = 0.9;
 
 /** Runs at a time; they are judged when all of them have ended, so that kills are in time. */
 const PARALLEL = 4;
@@ -66,7 +71,7 @@ export async function killAtRandom(
   { seed, kills }: KillOptions,
 ): Promise<KillReport> {
   const random = new Random(seed, 0x9111);
-  const report: KillReport = { killed: 0, midway: 0, ended: 0, failure: undefined };
+  const report: KillReport = { killed: 0, midway: 0, ended: 0, states: 0, failure: undefined };
   const judged = new JudgedStates(killCase);
   const original = makeTempDir('kill');
   let whole: Outcome | undefined;
@@ -77,14 +82,14 @@ export async function killAtRandom(
     const share = ((turn + random.below(1000) / 1000) / kills) % 1;
     if (turn % AT_ANY_TIME === 0)
       return { after: 'start', milliseconds: share * whole.milliseconds };
-    return { after: 'change', milliseconds: share * whole.changing };
+    return { after: 'change', milliseconds: share * CHANGING_SHARE * whole.changing };
   };
   try {
     await killCase.prepare(original);
     judged.begin(original);
-    while (report.killed < kills && turn < 2 * kills && report.failure === undefined) {
-      const moments =
-        whole === undefined ? [undefined] : Array.from({ length: PARALLEL }, nextMoment);
+    while (report.killed < kills && turn < 4 * kills && report.failure === undefined) {
+      const length = whole === undefined ? 1 : Math.min(PARALLEL, kills - report.killed);
+      const moments = Array.from({ length }, nextMoment);
       const runs = await Promise.all(
         moments.map(async (moment) => {
           const folder = makeTempDir('kill');
@@ -98,6 +103,7 @@ export async function killAtRandom(
         report[wasKilled ? 'killed' : 'ended']++;
         const { fault, isMidway } = await judged.judge(folder, wasKilled);
         if (isMidway) report.midway++;
+        report.states = judged.count;
         const when = wasKilled
           ? `killed ${moment?.milliseconds} ms after ${moment?.after}`
           : 'ended';
@@ -121,6 +127,11 @@ class JudgedStates {
 
   constructor(killCase: KillCase) {
     this.#case = killCase;
+  }
+
+  /** States found sound. */
+  get count(): number {
+    return this.#sound.size;
   }
 
   begin(folder: string): void {

@@ -26,12 +26,17 @@ export class ImageModel {
   names = 0;
   /** Whether the disk has had another length than at first. */
   isResized = false;
+  /** Whether there is a backing file. */
+  hasBacking: boolean;
+  refcountBits: number;
 
   private constructor(
     { kind, disk, snapshots }: KindImage,
     bitmaps: ReadonlyMap<string, ModelBitmap>,
   ) {
     this.kind = kind;
+    this.hasBacking = kind.hasBacking;
+    this.refcountBits = kind.refcountBits;
     this.disk = disk.slice();
     this.snapshots = new Map(snapshots);
     this.bitmaps = new Map(

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { isQcow2Error, type Qcow2ErrorCode } from '../../src/errors.ts';
-import type { Image } from '../../src/image/image.ts';
+import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { amend } from '../../src/operations/amend.ts';
 import {
   addBitmap,
   clearBitmap,
@@ -9,8 +10,12 @@ import {
   mergeBitmap,
   removeBitmap,
 } from '../../src/operations/bitmap.ts';
+import { check } from '../../src/operations/check.ts';
+import { commit } from '../../src/operations/commit.ts';
+import { rebase } from '../../src/operations/rebase.ts';
 import { resize } from '../../src/operations/resize.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/operations/snapshot.ts';
+import { readAll } from '../crash/verdict.ts';
 import { type ImageModel, withImage } from './image-model.ts';
 import type { WriteKind } from './write-kinds.ts';
 import { applyToModel, bytesOf, firstDifference, rangeOn, type Subject } from './write-model.ts';
@@ -22,10 +27,15 @@ import { applyToModel, bytesOf, firstDifference, rangeOn, type Subject } from '.
 interface Operation<A> {
   /** How often it is drawn. */
   readonly weight: number;
+  /** Whether it is done to images of a kind; default: to all. */
+  readonly fits?: (kind: WriteKind) => boolean;
   /** What it is called with, on images of a kind. */
   readonly arbitrary: (kind: WriteKind) => fc.Arbitrary<A>;
-  run(image: Image, model: ImageModel, argument: A): Promise<void>;
+  /** Settles with `RETIRED` where the image takes nothing but `close` from here on. */
+  run(image: Image, model: ImageModel, argument: A, subject: Subject): Promise<unknown>;
 }
+
+const RETIRED = Symbol('retired');
 
 interface Range {
   readonly at: number;
@@ -71,7 +81,8 @@ const discard: Operation<Range> = {
   arbitrary: ranges,
   async run(image, model, drawn) {
     const { at, length } = model.range(drawn);
-    const kind = { ...model.kind, size: model.disk.length };
+    const { hasBacking } = model;
+    const kind = { ...model.kind, hasBacking, size: model.disk.length };
     applyToModel(model.disk, { do: 'discard', at, length }, kind);
     model.record(at, length);
     await image.discard(at, length);
@@ -128,7 +139,7 @@ const snapshotCreate: Operation<null> = {
     const name = `s${model.names++}`;
     const created = createSnapshot(image, name);
     if (kind.hasDataFile) await isDone(created, 'UNSUPPORTED');
-    else if (kind.refcountBits > 2 || (await canShare(created)))
+    else if (hasRoom(model) || (await fits(created)))
       await created.then(() => model.snapshots.set(name, model.disk.slice()));
   },
 };
@@ -143,7 +154,7 @@ const snapshotApply: Operation<number> = {
     const otherSize = model.kind.version === 2 && disk.length !== model.disk.length;
     const applied = applySnapshot(image, { name });
     if (model.bitmaps.size > 0 || otherSize) await isDone(applied, 'REFUSED');
-    else if (model.kind.refcountBits > 2 || (await canShare(applied))) {
+    else if (hasRoom(model) || (await fits(applied))) {
       await applied;
       if (disk.length !== model.disk.length) model.isResized = true;
       model.disk = disk.slice();
@@ -215,6 +226,66 @@ const bitmapMerge: Operation<{ n: number; m: number }> = {
   },
 };
 
+const amending: Operation<{ refcountBits: number; lazyRefcounts: boolean }> = {
+  weight: 2,
+  arbitrary: () =>
+    fc.record({
+      refcountBits: fc.constantFrom(1, 2, 4, 8, 16, 16, 32, 64),
+      lazyRefcounts: fc.boolean(),
+    }),
+  async run(image, model, options) {
+    const { refcountBits, lazyRefcounts } = options;
+    const amended = amend(image, options);
+    if (model.kind.version === 2 && (refcountBits !== 16 || lazyRefcounts))
+      await isDone(amended, 'UNSUPPORTED');
+    else if (refcountBits >= model.refcountBits || (await fits(amended)))
+      await amended.then(() => {
+        model.refcountBits = refcountBits;
+      });
+  },
+};
+
+/** Snapshots show what becomes of the backing file; only where there are none is it known what. */
+const backs = (model: ImageModel): boolean => model.hasBacking && model.snapshots.size === 0;
+
+const committing: Operation<{ depth: number; keep: boolean }> = {
+  weight: 3,
+  fits: ({ hasBacking }) => hasBacking,
+  arbitrary: () => fc.record({ depth: fc.integer({ min: 1, max: 2 }), keep: fc.boolean() }),
+  async run(image, model, options, { files }) {
+    if (!backs(model)) return;
+    const { layers } = await image.chain();
+    const depth = Math.min(options.depth, layers.length - 1);
+    const storage = files.get(layers[depth]!.layer.storage.name!)!;
+    const resolver: OpenOptions['resolver'] = ({ name }) => files.get(name) ?? null;
+    const { kernel } = image;
+    const base = await Image.open(storage, { writable: true, kernel, resolver });
+    const size = Math.max(base.virtualSize, model.disk.length);
+    await commit(image, base, { ...options, depth });
+    const found = await readAll(base);
+    await base.close();
+    if (found.length !== size) throw new Error(`the base has ${found.length} bytes, not ${size}`);
+    const at = firstDifference(found.subarray(0, model.disk.length), model.disk);
+    if (at >= 0) throw new Error(`byte ${at} of the base is ${found[at]}, not ${model.disk[at]}`);
+    const findings =
+      base.format === 'raw' ? [] : (await check(storage, { kernel, resolver })).findings;
+    if (findings.length > 0) throw new Error(`the base: ${findings[0]!.message}`);
+    return RETIRED;
+  },
+};
+
+const rebasing: Operation<null> = {
+  weight: 1,
+  fits: ({ hasBacking }) => hasBacking,
+  arbitrary: () => fc.constant(null),
+  async run(image, model) {
+    if (!backs(model)) return;
+    await rebase(image);
+    model.hasBacking = false;
+    return RETIRED;
+  },
+};
+
 /** Every operation there is: one that is new to the library is added here. */
 const OPERATIONS = {
   write,
@@ -229,6 +300,9 @@ const OPERATIONS = {
   bitmapAdd,
   bitmapChange,
   bitmapMerge,
+  amend: amending,
+  commit: committing,
+  rebase: rebasing,
 };
 
 /** An operation with what it is called with; `reopen` closes the image and opens it again. */
@@ -238,7 +312,9 @@ export type ModelStep =
 
 /** A sequence of operations on images of a kind. */
 export function modelSteps(kind: WriteKind): fc.Arbitrary<ModelStep[]> {
-  const steps = Object.entries(OPERATIONS).map(([name, { weight, arbitrary }]) => ({
+  const operations: [string, Operation<never>][] = Object.entries(OPERATIONS);
+  const fitting = operations.filter(([, { fits }]) => fits?.(kind) ?? true);
+  const steps = fitting.map(([name, { weight, arbitrary }]) => ({
     weight,
     arbitrary: (arbitrary(kind) as fc.Arbitrary<unknown>).map(
       (argument) => ({ do: name, with: argument }) as ModelStep,
@@ -260,7 +336,8 @@ export async function runModel(
       for (let step = left.shift(); step !== undefined; step = left.shift()) {
         if (step.do === 'reopen') return;
         const operation: Pick<Operation<never>, 'run'> = OPERATIONS[step.do];
-        await operation.run(image, model, step.with as never);
+        const outcome = await operation.run(image, model, step.with as never, subject);
+        if (outcome === RETIRED) return;
       }
     });
   } while (left.length > 0);
@@ -283,8 +360,13 @@ async function isDone(work: Promise<unknown>, refusal: Qcow2ErrorCode | undefine
   return true;
 }
 
-/** Whether counters of few bits have room for one more owner of each cluster. */
-async function canShare(work: Promise<unknown>): Promise<boolean> {
+/** Whether counters have room for one more owner of each cluster, however many there are. */
+function hasRoom({ refcountBits, kind }: ImageModel): boolean {
+  return refcountBits > 8 || (refcountBits > 2 && !kind.name.startsWith('compressed'));
+}
+
+/** Whether something was done; it is not where a counter has too few bits. */
+async function fits(work: Promise<unknown>): Promise<boolean> {
   try {
     await work;
     return true;

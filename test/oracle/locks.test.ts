@@ -181,6 +181,28 @@ describe('images that we have open', () => {
       }),
   );
 
+  test('for writing: a second writer in the same process is refused, by any name', () =>
+    inFolder(async (dir) => {
+      fs.linkSync(join(dir, 'a.qcow2'), join(dir, 'link.qcow2'));
+      fs.symlinkSync('a.qcow2', join(dir, 'symlink.qcow2'));
+      const image = await openImage(join(dir, 'a.qcow2'), { writable: true });
+      await image.write(0, new Uint8Array(65536).fill(1));
+      for (const name of ['a.qcow2', 'link.qcow2', 'symlink.qcow2'])
+        for (const sync of [false, true])
+          await expect(openImage(join(dir, name), { writable: true, sync })).rejects.toMatchObject({
+            code: 'REFUSED',
+            message: expect.stringContaining('Failed to get "write" lock'),
+          });
+      // A descriptor that was refused and closed has taken no lock of the first one with it.
+      await refusalOfQemu('resize a.qcow2 2M', dir);
+      await image.close();
+      const next = await openImage(join(dir, 'link.qcow2'), { writable: true });
+      const bytes = new Uint8Array(65536);
+      await next.read(0, bytes);
+      expect(bytes.every((byte) => byte === 1)).toBe(true);
+      await next.close();
+    }));
+
   test('for reading: others read, and nobody writes', { timeout: 60_000 }, () =>
     inFolder(async (dir) => {
       const image = await openImage(join(dir, 'top.qcow2'));
