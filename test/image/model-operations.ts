@@ -310,15 +310,16 @@ export type ModelStep =
   | { readonly do: 'reopen' }
   | { readonly do: keyof typeof OPERATIONS; readonly with: unknown };
 
+/** What is drawn of an operation, whatever it is called with. */
+type Drawn = Pick<Operation<unknown>, 'weight' | 'arbitrary' | 'fits'>;
+
 /** A sequence of operations on images of a kind. */
 export function modelSteps(kind: WriteKind): fc.Arbitrary<ModelStep[]> {
-  const operations: [string, Operation<never>][] = Object.entries(OPERATIONS);
+  const operations: [string, Drawn][] = Object.entries(OPERATIONS);
   const fitting = operations.filter(([, { fits }]) => fits?.(kind) ?? true);
   const steps = fitting.map(([name, { weight, arbitrary }]) => ({
     weight,
-    arbitrary: (arbitrary(kind) as fc.Arbitrary<unknown>).map(
-      (argument) => ({ do: name, with: argument }) as ModelStep,
-    ),
+    arbitrary: arbitrary(kind).map((argument) => ({ do: name, with: argument }) as ModelStep),
   }));
   const reopen = { weight: 4, arbitrary: fc.constant<ModelStep>({ do: 'reopen' }) };
   return fc.array(fc.oneof(reopen, ...steps), { minLength: 1, maxLength: 16 });
