@@ -19,6 +19,7 @@ import {
   RUN_ZERO_ALLOCATED,
   RUN_ZERO_PLAIN,
 } from '../../src/kernel/abi.ts';
+import { MissingFile } from './open-files.ts';
 import { sizeText } from './sizes.ts';
 
 /** Some bits of an entry and what they say. */
@@ -98,7 +99,9 @@ async function sourceOf(
   if (kind === RUN_UNALLOCATED || kind === RUN_ZERO_PLAIN) return { source: what };
   const { layers } = await image.chain();
   const depth = plan.layer[0]!;
-  const name = layers[depth]?.layer.dataStorage.name ?? '';
+  const storage = layers[depth]?.layer.dataStorage;
+  const name = storage?.name ?? '';
+  if (storage instanceof MissingFile) return { source: `in ${name}, which was not given` };
   const stored = kind === RUN_COMPRESSED ? `, up to ${sizeText(plan.aux[0]!)}` : '';
   return {
     source: depth === 0 ? `${what}${stored}` : `${what}${stored}, of ${name}`,

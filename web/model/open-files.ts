@@ -41,7 +41,7 @@ export class PickedFile extends BlobStorage {
 }
 
 /** Stands for a file that was not given: it can be mapped, and reading from it is an error. */
-class MissingFile implements Storage {
+export class MissingFile implements Storage {
   readonly name: string;
   readonly size: number;
   readonly #error: Qcow2Error;

@@ -27,6 +27,7 @@ export class HexView {
     });
     byId('hex-back').addEventListener('click', () => this.#move(-this.#page));
     byId('hex-on').addEventListener('click', () => this.#move(this.#page));
+    byId('hex').tabIndex = 0;
     byId('hex').addEventListener('keydown', (event) => this.#key(event));
     this.#wide.addEventListener('change', () => this.#show());
   }

@@ -39,6 +39,9 @@ export class MapCanvas {
     this.#canvas = canvas;
     this.#context = context;
     this.#listener = listener;
+    canvas.tabIndex = 0;
+    // It has keys of its own, which a screen reader passes on.
+    canvas.role = 'application';
     new ResizeObserver(() => this.#resize()).observe(canvas);
     canvas.addEventListener('keydown', (event) => this.#key(event));
     canvas.addEventListener('wheel', (event) => this.#wheel(event), { passive: false });
@@ -64,6 +67,7 @@ export class MapCanvas {
     this.#cursor = 0;
     this.#pointed = undefined;
     this.#canvas.style.aspectRatio = `${grid.side} / ${grid.rows}`;
+    this.#canvas.classList.toggle('wide', grid.rows < grid.side);
     this.#paint(grid);
     this.fit();
     this.#resize();
@@ -164,8 +168,13 @@ export class MapCanvas {
   #outline(index: number, cell: number, scale: number, width: number): void {
     const { x, y } = placeOf(this.#grid!.side, index);
     const size = Math.max(cell, 9 * scale);
-    const left = (x + 0.5 - this.#left) * cell - size / 2;
-    const top = (y + 0.5 - this.#top) * cell - size / 2;
+    const isHidden = (at: number, from: number, end: number) => at + 1 < from || at * cell > end;
+    if (isHidden(x, this.#left, this.#canvas.width + this.#left * cell)) return;
+    if (isHidden(y, this.#top, this.#canvas.height + this.#top * cell)) return;
+    const edge = (width + 2) * scale;
+    const within = (at: number, end: number) => Math.max(edge, Math.min(end - size - edge, at));
+    const left = within((x + 0.5 - this.#left) * cell - size / 2, this.#canvas.width);
+    const top = within((y + 0.5 - this.#top) * cell - size / 2, this.#canvas.height);
     const context = this.#context;
     for (const [colour, line] of [['#fff', width + 2] as const, ['#111', width] as const]) {
       context.strokeStyle = colour;

@@ -1,4 +1,4 @@
-import { CELL_KINDS } from '../../src/operations/disk-picture.ts';
+import { CELL_KINDS, type CellKind } from '../../src/operations/disk-picture.ts';
 import { KIND_COLOURS, KIND_LABELS } from '../../src/operations/picture-svg.ts';
 import { byId, h } from '../dom.ts';
 import { FILE_KINDS, type FileKind } from '../model/file-picture.ts';
@@ -39,6 +39,16 @@ const FILE_COLOURS: Readonly<Record<FileKind, string>> = {
   header: '#b8a9c9',
   leaked: '#e4002b',
 };
+
+/** What the image stores itself first; what is shared is a part of that. */
+const LEGEND_ORDER: readonly CellKind[] = [
+  'data',
+  'compressed',
+  'shared',
+  'backing',
+  'zero',
+  'unallocated',
+];
 
 /** A picture ready to be shown: of the disk, or of the file. */
 interface Picture {
@@ -167,22 +177,22 @@ async function diskPictureOf({ client, opened }: Session): Promise<Picture> {
     kind === 'backing' && isMissing ? 'backing file (not given)' : KIND_LABELS[kind],
   );
   const colours = CELL_KINDS.map((kind) => KIND_COLOURS[kind]);
-  const legend = CELL_KINDS.map((kind, i) => ({
-    label: labels[i]!,
-    colour: colours[i]!,
+  const legend = LEGEND_ORDER.map((kind) => ({
+    label: labels[CELL_KINDS.indexOf(kind)]!,
+    colour: KIND_COLOURS[kind],
     bytes: kind === 'shared' ? sharedBytes : bytes[kind],
     inside: kind === 'shared',
   }));
-  return { grid, cellBytes, labels, colours, legend: legend.filter(isThere).toReversed() };
+  return { grid, cellBytes, labels, colours, legend: legend.filter(isThere) };
 }
 
 async function filePictureOf({ client }: Session): Promise<Picture> {
   const { grid, cellBytes, bytes } = await client.ask('filePicture');
   const labels = FILE_KINDS.map((kind) => FILE_LABELS[kind]);
   const colours = FILE_KINDS.map((kind) => FILE_COLOURS[kind]);
-  const legend = FILE_KINDS.map((kind, i) => ({
-    label: labels[i]!,
-    colour: colours[i]!,
+  const legend = [...FILE_KINDS.slice(1), FILE_KINDS[0]].map((kind) => ({
+    label: FILE_LABELS[kind],
+    colour: FILE_COLOURS[kind],
     bytes: bytes[kind],
   }));
   return { grid, cellBytes, labels, colours, legend: legend.filter(isThere) };

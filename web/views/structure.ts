@@ -31,13 +31,21 @@ export const showStructure: View = async (panel, { opened }) => {
       h('span', { class: isSet ? 'set' : 'unset' }, isSet ? 'set' : 'not set'),
     ]),
   );
+  const listed = extensions.length > 0 ? extensions.map(extensionBox) : [note('There are none.')];
   panel.replaceChildren(
-    h('h3', {}, 'Header'),
-    fields,
-    h('h3', {}, 'Feature bits'),
-    features.length > 0 ? bits : note('Version 2 has none.'),
-    h('h3', {}, 'Header extensions'),
-    ...(extensions.length > 0 ? extensions.map(extensionBox) : [note('There are none.')]),
+    h(
+      'div',
+      { class: 'columns' },
+      h('div', { class: 'column' }, h('h3', {}, 'Header'), fields),
+      h(
+        'div',
+        { class: 'column' },
+        h('h3', {}, 'Feature bits'),
+        features.length > 0 ? bits : note('Version 2 has none.'),
+        h('h3', {}, 'Header extensions'),
+        ...listed,
+      ),
+    ),
   );
 };
 
