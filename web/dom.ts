@@ -1,9 +1,15 @@
+import { printable } from '../src/errors.ts';
+import { countText } from './model/sizes.ts';
+
 type Child = Node | string | null | undefined;
 type Properties = Readonly<
   Record<string, string | number | boolean | undefined | ((event: Event) => void)>
 >;
 
-/** An element with attributes (those that begin with `on` are listeners) and children. */
+/** Rows of a table; an image can name more than a page can hold. */
+const MAX_ROWS = 1000;
+
+/** An element with attributes (those that begin with `on` are listeners) and children. Names come from images: their text is made printable. */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   properties: Properties = {},
@@ -31,7 +37,8 @@ function decorate(element: Element, properties: Properties, children: readonly C
     else if (value === true) element.setAttribute(name, '');
     else if (value !== undefined && value !== false) element.setAttribute(name, String(value));
   }
-  for (const child of children) if (child != null) element.append(child);
+  for (const child of children)
+    if (child != null) element.append(typeof child === 'string' ? printable(child) : child);
 }
 
 /** The element of the page with this id. */
@@ -56,8 +63,9 @@ export function table(
       'table',
       {},
       h('thead', {}, h('tr', {}, ...headings.map((text) => h('th', { scope: 'col' }, text)))),
-      h('tbody', {}, ...rows.map((row) => h('tr', {}, ...cells(row)))),
+      h('tbody', {}, ...rows.slice(0, MAX_ROWS).map((row) => h('tr', {}, ...cells(row)))),
     ),
+    rows.length > MAX_ROWS ? note(`and ${countText(rows.length - MAX_ROWS)} more`) : null,
   );
 }
 

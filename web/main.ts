@@ -1,3 +1,4 @@
+import { printable } from '../src/errors.ts';
 import { alertLine, byId, facts } from './dom.ts';
 import { plural, sizeText } from './model/sizes.ts';
 import { showCheck } from './views/check.ts';
@@ -67,7 +68,7 @@ function show(opened: Session): void {
   session = opened;
   filled.clear();
   byId('explorer').hidden = false;
-  byId('name').textContent = opened.opened.name;
+  byId('name').textContent = printable(opened.opened.name);
   document.title = `${opened.opened.name} – disk image explorer`;
   byId('name').focus({ preventScroll: true });
   fill(byId('summary'), showSummary, opened);
@@ -87,7 +88,13 @@ const showSummary: View = async (panel, { client, opened }) => {
   ] as const;
   panel.replaceChildren(facts([...basics, ['Format', opened.format]]));
   // The tables that only this reads may be damaged: the rest is there all the same.
-  const { formatSpecific: qcow2, snapshots, dirtyFlag, encrypted } = await client.ask('info');
+  const found = await client.ask('info').catch((error: Error) => error);
+  if (found instanceof Superseded) return;
+  if (found instanceof Error) {
+    panel.append(alertLine(found.message));
+    return;
+  }
+  const { formatSpecific: qcow2, snapshots, dirtyFlag, encrypted } = found;
   const states = [dirtyFlag ? 'not closed cleanly' : '', qcow2?.corrupt ? 'marked corrupt' : ''];
   panel.replaceChildren(
     facts([

@@ -5,7 +5,12 @@ import { defineConfig } from 'vite';
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const entries = { index: here('index.html'), 'service-worker': here('service-worker.ts') };
 
+/** What makes the page work without a network. */
+const offline = here('save/offline-build.js');
+const plugins = existsSync(offline) ? [(await import(offline)).offlineBuild()] : [];
+
 export default defineConfig({
+  plugins,
   root: here('.'),
   // Works below any path of any host.
   base: './',

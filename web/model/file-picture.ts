@@ -45,8 +45,8 @@ const SHARED = kindOf('shared');
 const MAX_CELLS = 4 * 1024 * 1024;
 /** A byte each; 4 TiB of 64 KiB clusters. */
 const MAX_CLUSTERS = 64 * 1024 * 1024;
-/** Of all snapshots together: what QEMU allows one of them. */
-const MAX_SNAPSHOT_ENTRIES = MAX_L1_ENTRIES;
+/** Of all tables of snapshots and bitmaps together: what QEMU allows one of them. */
+const MAX_ENTRIES = MAX_L1_ENTRIES;
 
 /**
  * What each cluster of a qcow2 file is there for, by walking its tables: what only they refer to, and
@@ -73,6 +73,8 @@ class FileWalker {
   readonly #clusterSize: number;
   readonly #clusters: Uint8Array;
   readonly #tables = new Set<number>();
+  /** Entries of tables that may still be read. */
+  #left = MAX_ENTRIES;
   readonly #step: () => void | Promise<void>;
 
   constructor(storage: Storage, metadata: Metadata, signal: AbortSignal | undefined) {
@@ -99,16 +101,11 @@ class FileWalker {
     if (snapshots.length === 0) return;
     const { snapshotsOffset } = this.#metadata.header;
     const seen = new Set<number>();
-    let left = MAX_SNAPSHOT_ENTRIES;
     for (const { l1TableOffset: offset, l1Size: entries } of snapshots) {
       if (seen.has(offset) || offset + entries * 8 > this.#storage.size + this.#clusterSize)
         continue;
       seen.add(offset);
-      left -= entries;
-      if (left < 0) {
-        const text = `the L1 tables of ${snapshots.length} snapshots are too long to be drawn`;
-        throw new Qcow2Error('TOO_LARGE', text, { structure: 'snapshot L1 table', offset });
-      }
+      this.#spend('snapshot L1 table', offset, entries);
       await this.#walkL1({ offset, entries }, SNAPSHOT, SNAPSHOT);
     }
     // Its length is stored nowhere; where it goes on, refcounts tell that something is there.
@@ -124,6 +121,7 @@ class FileWalker {
       await this.#step();
       const within = Math.max(0, this.#storage.size - bitmapTableOffset);
       const entries = Math.min(bitmapTableSize, Math.ceil(within / 8), MAX_L1_ENTRIES);
+      this.#spend('bitmap table', bitmapTableOffset, entries);
       this.#mark('bitmap', bitmapTableOffset, entries * 8);
       const table = await readL1(this.#storage, { offset: bitmapTableOffset, entries });
       const view = new DataView(table.buffer);
@@ -177,6 +175,13 @@ class FileWalker {
       bytes[kind] = counts[i]! * this.#clusterSize;
     });
     return { cellBytes: perCell * this.#clusterSize, cells, bytes };
+  }
+
+  #spend(structure: string, offset: number, entries: number): void {
+    this.#left -= entries;
+    if (this.#left >= 0) return;
+    const text = `the tables of snapshots and bitmaps have more than ${MAX_ENTRIES} entries: too many to be drawn`;
+    throw new Qcow2Error('TOO_LARGE', text, { structure, offset });
   }
 
   #mark(kind: FileKind, offset: number, bytes: number): void {

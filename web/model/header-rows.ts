@@ -50,6 +50,8 @@ const ENCRYPTION = ['none', 'AES', 'LUKS'];
 const COMPRESSION = ['deflate (zlib)', 'zstd'];
 /** Bytes of an unknown extension that are shown. */
 const SHOWN_BYTES = 1024;
+/** Extensions, and rows of a feature name table, that are shown. */
+const SHOWN_ROWS = 200;
 
 /** All fields of a header, in the order of the file. */
 export function headerRows(header: Header): FieldRow[] {
@@ -119,9 +121,9 @@ export function featureRows({ header, extensions }: Metadata): FeatureRow[] {
   });
 }
 
-/** All extensions, in the order of the file. */
+/** The extensions, in the order of the file; a header cluster has room for more than can be shown. */
 export function extensionRows(extensions: readonly HeaderExtension[]): ExtensionRow[] {
-  return extensions.map((extension) => {
+  return extensions.slice(0, SHOWN_ROWS).map((extension) => {
     const { type, data, kind } = extension;
     const base = { type: `0x${type.toString(16).padStart(8, '0')}`, length: data.length };
     if (kind !== 'unknown') {
@@ -145,9 +147,9 @@ function extensionLines(extension: Exclude<HeaderExtension, { kind: 'unknown' }>
     case 'data-file-name':
       return [extension.name.text];
     case 'feature-names':
-      return extension.rows.map(
-        ({ type, bit, name }) => `${WORDS[type]?.[0] ?? `word ${type}`} ${bit}: ${name.text}`,
-      );
+      return extension.rows
+        .slice(0, SHOWN_ROWS)
+        .map(({ type, bit, name }) => `${WORDS[type]?.[0] ?? `word ${type}`} ${bit}: ${name.text}`);
     case 'bitmaps': {
       const { nbBitmaps, bitmapDirectoryOffset, bitmapDirectorySize } = extension.pointer;
       const directory = `${bitmapDirectorySize} bytes at ${hex(bitmapDirectoryOffset)}`;

@@ -1,6 +1,7 @@
 import { hex } from '../../src/errors.ts';
 import { alertLine, code, facts, h } from '../dom.ts';
 import type { Inspection, TableEntry } from '../model/inspection.ts';
+import type { Partition } from '../model/partitions.ts';
 import { countText, sizeText } from '../model/sizes.ts';
 import { Superseded } from '../worker/client.ts';
 import { messageOf, type PlaceInImage, type Session } from './session.ts';
@@ -15,6 +16,7 @@ export class Inspector {
   #session: Session | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #turn = 0;
+  #partitions: readonly Partition[] = [];
 
   /** @param spoken read out when a cell is chosen */
   constructor(panel: HTMLElement, spoken: HTMLElement) {
@@ -26,6 +28,14 @@ export class Inspector {
     this.#session = session;
     this.#panel.replaceChildren();
     this.#spoken.textContent = '';
+    this.#partitions = [];
+    // Where there are none, or they cannot be read, cells are told without them.
+    session.client.ask('partitions').then(
+      ({ partitions }) => {
+        if (this.#session === session) this.#partitions = partitions;
+      },
+      () => undefined,
+    );
   }
 
   /** @param kind what the map shows there */
@@ -51,13 +61,23 @@ export class Inspector {
         ? await session.client.ask('inspect', { offset: place.offset })
         : undefined;
       if (turn !== this.#turn) return;
-      const content = found ? diskDetails(found, kind, length) : fileDetails(place, kind, length);
+      const content = found
+        ? diskDetails(found, kind, length, this.#partitionAt(place.offset))
+        : fileDetails(place, kind, length);
       this.#panel.replaceChildren(...content, bytesButton(session, place));
       if (speaks) this.#spoken.textContent = spokenText(place, kind, found);
     } catch (error) {
       if (error instanceof Superseded || turn !== this.#turn) return;
       this.#panel.replaceChildren(alertLine(messageOf(error)));
     }
+  }
+
+  #partitionAt(offset: number): string | undefined {
+    const found = this.#partitions.findLast(
+      ({ start, length, isContainer }) =>
+        !isContainer && offset >= start && offset < start + length,
+    );
+    return found && `${found.number} ${found.name || found.type}`;
   }
 }
 
@@ -85,7 +105,12 @@ function fileDetails(place: PlaceInImage, kind: string, length: number): HTMLEle
   ];
 }
 
-function diskDetails(found: Inspection, kind: string, length: number): HTMLElement[] {
+function diskDetails(
+  found: Inspection,
+  kind: string,
+  length: number,
+  partition: string | undefined,
+): HTMLElement[] {
   const { guest, clusterSize, source, host, l1, l2, subclusters } = found;
   const several =
     length > clusterSize ? `${sizeText(length)}, this is its first cluster` : undefined;
@@ -95,11 +120,12 @@ function diskDetails(found: Inspection, kind: string, length: number): HTMLEleme
       ['On the map', kind],
       ['Cell', several],
       ['Here', source],
+      ['Partition', partition],
       ['Host', host === undefined ? undefined : code(hex(host))],
     ]),
     ...(l2 ? entryDetails('L2 entry', l2) : []),
     ...(subclusters ? [subclusterBar(subclusters)] : []),
-    ...(l1 ? entryDetails('L1 entry', l1) : []),
+    ...(l1 ? entryDetails('L1 entry', l1).slice(0, 2) : []),
   ];
 }
 
@@ -122,8 +148,7 @@ function entryDetails(name: string, entry: TableEntry): HTMLElement[] {
           {},
           h('span', { class: 'range' }, row.bits),
           h('span', {}, row.name),
-          code(row.value),
-          h('span', { class: 'meaning' }, row.meaning),
+          h('span', {}, code(row.value), ' ', h('span', { class: 'meaning' }, row.meaning)),
         ),
       ),
     ),
