@@ -13,6 +13,7 @@ export {
   refcount_scan,
   refcount_unpack,
 } from './refcount';
+export { sha256_blocks } from './sha256';
 export { l2_decode_extended } from './subcluster';
 export { nonzero_bitmap, zero_range } from './zero';
 export { zstd_compress } from './zstd/encode-frame';

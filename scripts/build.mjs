@@ -44,9 +44,16 @@ const BUNDLES = [
       node: 'node.js',
       blocks: 'blocks.js',
       v86: 'v86.js',
+      browser: 'browser.js',
       ...WORKERS,
     },
     output: { format: 'esm', comments: { legal: true, annotation: true, jsdoc: false } },
+  },
+  {
+    // One file that needs no other: bundlers copy it as it is.
+    folder: 'browser',
+    entries: { worker: 'browser/worker.js' },
+    output: { format: 'esm', minify: true },
   },
   {
     folder: 'slim',

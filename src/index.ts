@@ -102,6 +102,6 @@ export {
   type StorageFlush,
   StorageLog,
 } from './storage/recording.ts';
-export type { ImageSource } from './storage/source.ts';
+export type { FileHandle, ImageSource } from './storage/source.ts';
 export type { Extent, MaybePromise, Storage } from './storage/storage.ts';
 export { StreamStorage, type WritableFileStream } from './storage/stream.ts';

@@ -1,6 +1,7 @@
 import { printable } from '../src/errors.ts';
 import { alertLine, byId, facts } from './dom.ts';
 import { plural, sizeText } from './model/sizes.ts';
+import { serviceWorker } from './save/download-stream.ts';
 import { showCheck } from './views/check.ts';
 import { ConvertView } from './views/convert-view.ts';
 import { showFiles } from './views/files.ts';
@@ -149,7 +150,5 @@ window.addEventListener('drop', (event) => {
   if (files.length > 0) open(files);
 });
 
-// Without one the page works, but not offline.
-navigator.serviceWorker
-  ?.register(new URL('service-worker.js', document.baseURI))
-  .catch(() => undefined);
+// The page works without a network from here on.
+serviceWorker();

@@ -1,16 +1,11 @@
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vite';
+import { offlineBuild } from './save/offline-build.js';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const entries = { index: here('index.html'), 'service-worker': here('service-worker.ts') };
-
-/** What makes the page work without a network. */
-const offline = here('save/offline-build.js');
-const plugins = existsSync(offline) ? [(await import(offline)).offlineBuild()] : [];
 
 export default defineConfig({
-  plugins,
+  plugins: [offlineBuild()],
   root: here('.'),
   // Works below any path of any host.
   base: './',
@@ -23,7 +18,7 @@ export default defineConfig({
     // Each file by itself: the policy of the page allows no `data:` scripts and styles.
     assetsInlineLimit: 0,
     rollupOptions: {
-      input: Object.fromEntries(Object.entries(entries).filter(([, path]) => existsSync(path))),
+      input: { index: here('index.html'), 'service-worker': here('service-worker.ts') },
       output: {
         // Its place decides what a service worker may serve, its name must stay.
         entryFileNames: ({ name }) =>

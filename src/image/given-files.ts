@@ -18,16 +18,23 @@ export interface BackingSource extends GivenSources {
 
 /**
  * The storages over given sources.
- * @throws Qcow2Error INVALID_ARGUMENT: one of them is no source
+ * @throws Qcow2Error those of `storageOf`; nothing is open then
  */
-export function givenFiles({ format, dataFile, backingFile }: GivenSources): GivenFiles {
+export async function givenFiles(sources: GivenSources): Promise<GivenFiles> {
+  const { format, dataFile, backingFile } = sources;
   const given: GivenFiles = {};
   if (format !== undefined) given.format = format;
-  if (dataFile !== undefined) given.dataFile = storageOf(dataFile);
-  if (backingFile === undefined) return given;
-  const below = isImageSource(backingFile) ? { source: backingFile } : backingFile;
-  given.backingFile = { storage: storageOf(below.source), ...givenFiles(below) };
-  return given;
+  try {
+    if (dataFile !== undefined) given.dataFile = await storageOf(dataFile);
+    if (backingFile === undefined) return given;
+    const below = isImageSource(backingFile) ? { source: backingFile } : backingFile;
+    given.backingFile = { storage: await storageOf(below.source) };
+    Object.assign(given.backingFile, await givenFiles(below));
+    return given;
+  } catch (error) {
+    await closeGiven(given);
+    throw error;
+  }
 }
 
 /** Closes given files; the chain they are meant for may never have been opened. */

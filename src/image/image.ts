@@ -6,6 +6,7 @@ import type { Snapshot } from '../format/snapshot-table.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
+import { AbortWatch } from './abort.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
 import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
 import { requireOnDisk } from './guest-writer.ts';
@@ -46,6 +47,11 @@ export interface OpenOptions extends GivenSources {
   cacheBytes?: number;
   /** Which kernel to run; for tests and comparisons. */
   kernel?: Kernel;
+  /**
+   * Ends all use of the image: every call under way and every later one fails with `ABORTED`, at once
+   * even if a storage never answers, and the files are closed. What was not flushed may be lost.
+   */
+  signal?: AbortSignal | undefined;
   /**
    * Files of the chain to open, from the image itself on; what lies below reads as zeros.
    * @internal
@@ -98,6 +104,7 @@ export class Image {
   readonly #resolver: OutsideResolver | undefined;
   readonly #snapshot: Snapshot | undefined;
   readonly #plan = new Plan();
+  readonly #watch: AbortWatch;
   #chain: Promise<Chain> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -109,8 +116,10 @@ export class Image {
     options: OpenOptions,
     metadata: Metadata | undefined,
     snapshot: Snapshot | undefined,
+    watch: AbortWatch,
   ) {
     this.storage = storage;
+    this.#watch = watch;
     this.#metadata = metadata;
     this.#cacheBytes = options.writable ? (options.cacheBytes ?? CACHE_BYTES) : undefined;
     this.format = metadata ? 'qcow2' : 'raw';
@@ -120,6 +129,10 @@ export class Image {
     this.#resolver = options.resolver;
     this.#snapshot = snapshot;
     this.#rawSize = wholeSectors(storage.size);
+    watch.onAbort(async () => {
+      this.#closing ??= this.#abandon();
+      await this.#closing;
+    });
   }
 
   /**
@@ -127,8 +140,8 @@ export class Image {
    * image owns its source, and the files given in `options`, from here on: they are closed with it,
    * also when opening fails.
    * @throws Qcow2Error NOT_QCOW2, UNSUPPORTED, MALFORMED, TOO_LARGE, TRUNCATED, NOT_FOUND (snapshot),
-   *   INVALID_ARGUMENT (no source, a snapshot to be written), IO; with `writable` READ_ONLY (no `write`,
-   *   or marked corrupt) and REFUSED (not closed, and beyond repair)
+   *   INVALID_ARGUMENT (no source, a snapshot to be written), IO, ABORTED; with `writable` READ_ONLY
+   *   (no `write`, or marked corrupt) and REFUSED (not closed, and beyond repair)
    * @example
    * import { Image } from 'qcow2';
    *
@@ -145,10 +158,19 @@ export class Image {
    * await image.close();
    */
   static async open(source: ImageSource, options: OpenOptions = {}): Promise<Image> {
-    const storage = storageOf(source);
+    const storage = await storageOf(source);
+    const watch = new AbortWatch(options.signal, storage.name);
+    return watch.race(Image.#open(storage, options, watch));
+  }
+
+  static async #open(storage: Storage, options: OpenOptions, watch: AbortWatch): Promise<Image> {
     let given: GivenFiles = {};
     try {
-      given = givenFiles(options);
+      given = await givenFiles(options);
+      watch.onAbort(async () => {
+        await storage.close();
+        await closeGiven(given);
+      });
       const format = given.format ?? (await probe(storage));
       let metadata = format === 'qcow2' ? await readMetadata(storage) : undefined;
       const snapshot =
@@ -160,8 +182,9 @@ export class Image {
         throw notWritable(storage, 'internal snapshots do not change');
       if (options.writable && metadata)
         metadata = await repairIfDirty(storage, metadata, options.kernel?.backend);
-      return new Image(storage, given, options, metadata, snapshot);
+      return new Image(storage, given, options, metadata, snapshot, watch);
     } catch (error) {
+      watch.end();
       await storage.close();
       await closeGiven(given);
       throw error;
@@ -202,7 +225,7 @@ export class Image {
    * @throws Qcow2Error MALFORMED, TOO_LARGE, TRUNCATED, IO
    */
   async snapshots(): Promise<Snapshot[]> {
-    return this.metadata ? readSnapshots(this.storage, this.metadata) : [];
+    return this.metadata ? this.#watch.race(readSnapshots(this.storage, this.metadata)) : [];
   }
 
   /**
@@ -210,7 +233,7 @@ export class Image {
    * @throws Qcow2Error MALFORMED, TRUNCATED, IO
    */
   async bitmaps(): Promise<BitmapDirectoryEntry[]> {
-    return this.metadata ? readBitmaps(this.storage, this.metadata) : [];
+    return this.metadata ? this.#watch.race(readBitmaps(this.storage, this.metadata)) : [];
   }
 
   /**
@@ -218,7 +241,9 @@ export class Image {
    * @throws Qcow2Error MALFORMED, TOO_LARGE, TRUNCATED, IO
    */
   async luksHeader(): Promise<LuksHeader | undefined> {
-    return this.metadata ? readLuksHeader(this.storage, this.metadata) : undefined;
+    return this.metadata
+      ? this.#watch.race(readLuksHeader(this.storage, this.metadata))
+      : undefined;
   }
 
   /**
@@ -226,7 +251,8 @@ export class Image {
    * @throws Qcow2Error EXTERNAL_REFUSED, NEED_KEY, and those of opening each file
    * @internal
    */
-  chain(): Promise<Chain> {
+  async chain(): Promise<Chain> {
+    this.#watch.requireGoingOn();
     this.#chain ??= openChain(this.storage, this.metadata, this.#snapshot, this.kernel, {
       given: this.#given,
       resolver: this.#resolver,
@@ -235,7 +261,7 @@ export class Image {
       writable: this.writable,
       layers: this.#layers,
     });
-    return this.#chain;
+    return this.#watch.race(this.#chain);
   }
 
   /**
@@ -435,12 +461,16 @@ export class Image {
   /**
    * Closes the file and every file opened below it, once the calls under way have ended. What was
    * written is complete and durable then.
-   * @throws Qcow2Error IO, if that failed now or before; the files are closed all the same
+   * @throws Qcow2Error IO, if that failed now or before; the files are closed all the same; ABORTED, if
+   *   the signal fires meanwhile
    */
   async close(): Promise<void> {
-    await this.#turn;
-    this.#closing ??= this.#close();
-    return this.#closing;
+    if (this.#closing === undefined) {
+      await this.#watch.race(this.#turn).catch(() => undefined);
+      this.#closing ??= this.#watch.race(this.#close());
+    }
+    await this.#closing;
+    this.#watch.end();
   }
 
   async #close(): Promise<void> {
@@ -453,6 +483,14 @@ export class Image {
       await closeGiven(this.#given);
       await this.storage.close();
     }
+  }
+
+  /** Closes what can be closed at once; nothing more is written. */
+  async #abandon(): Promise<void> {
+    // It may never come, or fail to.
+    this.#chain?.then((chain) => chain.close()).catch(() => undefined);
+    await closeGiven(this.#given);
+    await this.storage.close();
   }
 
   #change(
@@ -497,11 +535,12 @@ export class Image {
   /** One mapping or read at a time: the tables and buffers below are shared. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(() => {
+      this.#watch.requireGoingOn();
       if (this.#retired) throw this.#retired;
       return work();
     });
     this.#turn = result.catch(() => undefined);
-    return result;
+    return this.#watch.race(result);
   }
 }
 

@@ -1,5 +1,5 @@
 /** Constants shared with `assembly/abi.ts`; a test compares the two. */
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 /**
  * Bytes of a run record: u32 kind and, above `RUN_KIND_BITS`, aux; u32 first unit; f64 host offset. A

@@ -161,4 +161,10 @@ export interface KernelExports {
     out_capacity: number,
     scratch: number,
   ): number;
+
+  /**
+   * The compression function of SHA-256 (FIPS 180-4): takes `blocks` blocks of 64 bytes at `ptr` into
+   * the hash value at `state`, eight u32 in the machine's order (little-endian). Both 4-byte aligned.
+   */
+  sha256_blocks(state: number, ptr: number, blocks: number): void;
 }

@@ -6,6 +6,7 @@ import { inflate } from './scalar/inflate.ts';
 import { decodeL2, l2Rules } from './scalar/l2.ts';
 import { ScalarMemory } from './scalar/memory.ts';
 import { add, compare, fill, pack, scan, unpack } from './scalar/refcount.ts';
+import { sha256Blocks } from './scalar/sha256.ts';
 import { decodeExtendedL2 } from './scalar/subcluster.ts';
 import { nonzeroBitmap, zeroRange } from './scalar/zero.ts';
 import { zstdDecompress } from './scalar/zstd.ts';
@@ -63,5 +64,6 @@ export function createScalarExports(): KernelExports {
       zstdDecompress(memory.u8, src, srcLength, out, outLength),
     zstd_compress: (src, srcLength, out, capacity) =>
       zstdCompress(memory.u8, src, srcLength, out, capacity),
+    sha256_blocks: (state, ptr, blocks) => sha256Blocks(memory, state, ptr, blocks),
   };
 }

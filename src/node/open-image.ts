@@ -9,8 +9,7 @@ import { folderGate, openThroughGate } from '../storage/file-gate.ts';
 import type { HttpOptions } from '../storage/http.ts';
 import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
-import { nodeTransport } from './http-transport.ts';
-import { type OpenStorageOptions, openStorage } from './open-storage.ts';
+import { nodeTransport, type OpenStorageOptions, openStorage } from './open-storage.ts';
 
 /** Files named by the caller, in place of those an image names: trusted, no gate is asked. */
 export interface NamedFiles {

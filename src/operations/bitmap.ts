@@ -44,7 +44,7 @@ const MOST_DEFAULT_GRANULARITY = 65536;
  * @example
  * import { addBitmap, openImage } from 'qcow2';
  *
- * const image = await openImage('disk.qcow2', { writable: true });
+ * const image = await openImage('vm.qcow2', { writable: true });
  * await addBitmap(image, 'since-monday', { granularity: 65536 });
  * await image.write(0, new Uint8Array(512)); // recorded
  * await image.close();
@@ -111,7 +111,7 @@ export async function addBitmap(
  * @example
  * import { openImage, removeBitmap } from 'qcow2';
  *
- * const image = await openImage('disk.qcow2', { writable: true });
+ * const image = await openImage('vm.qcow2', { writable: true });
  * await removeBitmap(image, 'monday');
  * await image.close();
  */
@@ -128,7 +128,7 @@ export function removeBitmap(image: Image, name: string): Promise<void> {
  * @example
  * import { clearBitmap, openImage } from 'qcow2';
  *
- * const image = await openImage('disk.qcow2', { writable: true });
+ * const image = await openImage('vm.qcow2', { writable: true });
  * await clearBitmap(image, 'monday'); // a backup was made
  * await image.close();
  */
@@ -145,7 +145,7 @@ export function clearBitmap(image: Image, name: string): Promise<void> {
  * @example
  * import { enableBitmap, openImage } from 'qcow2';
  *
- * const image = await openImage('disk.qcow2', { writable: true });
+ * const image = await openImage('vm.qcow2', { writable: true });
  * await enableBitmap(image, 'monday');
  * await image.close();
  */
@@ -160,7 +160,7 @@ export function enableBitmap(image: Image, name: string): Promise<void> {
  * @example
  * import { disableBitmap, openImage } from 'qcow2';
  *
- * const image = await openImage('disk.qcow2', { writable: true });
+ * const image = await openImage('vm.qcow2', { writable: true });
  * await disableBitmap(image, 'monday');
  * await image.close();
  */
@@ -179,7 +179,7 @@ export function disableBitmap(image: Image, name: string): Promise<void> {
  * @example
  * import { mergeBitmap, openImage } from 'qcow2';
  *
- * const image = await openImage('disk.qcow2', { writable: true });
+ * const image = await openImage('vm.qcow2', { writable: true });
  * await mergeBitmap(image, 'monday', 'tuesday'); // what has changed since monday
  * await image.close();
  */

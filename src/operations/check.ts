@@ -86,12 +86,12 @@ export async function check(
   options: CheckOptions = {},
 ): Promise<CheckResult> {
   const image = source instanceof Image ? source : undefined;
-  const storage = source instanceof Image ? source.storage : storageOf(source);
+  const storage = source instanceof Image ? source.storage : await storageOf(source);
   const format = image?.format ?? options.format;
   await requireQcow2(storage, format);
   const metadata = await readMetadata(storage, true);
   const resolver = options.resolver ?? image?.outside.resolver;
-  const given = image?.outside.given ?? givenFiles(options);
+  const given = image?.outside.given ?? (await givenFiles(options));
   await requireOutsideFiles(storage, metadata, resolver, given);
   const backend = options.backend ?? image?.kernel.backend;
   const kernel = options.kernel ?? createKernel(backend === undefined ? {} : { backend });

@@ -36,7 +36,8 @@ const ZERO_BYTES = 2 ** 30;
  * import { commit, openImage } from 'qcow2';
  *
  * const base = await openImage('disk.qcow2', { writable: true });
- * const image = await openImage('overlay.qcow2', { writable: true });
+ * // The base is open already: below the overlay it is shared.
+ * const image = await openImage('overlay.qcow2', { writable: true, share: true });
  * await commit(image, base);
  * await image.close();
  * await base.close();

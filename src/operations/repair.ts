@@ -67,11 +67,11 @@ export async function repair(
     throw new Qcow2Error('INVALID_ARGUMENT', text);
   }
   const { signal, onProgress, backend, mode = 'all' } = options;
-  const storage = storageOf(source);
+  const storage = await storageOf(source);
   await requireQcow2(storage, options.format);
   requireWrite(storage);
   const metadata = await readMetadata(storage, true);
-  await requireOutsideFiles(storage, metadata, options.resolver, givenFiles(options));
+  await requireOutsideFiles(storage, metadata, options.resolver, await givenFiles(options));
   const repaired = await repairImage(storage, metadata, {
     mode,
     makeKernel: () => createKernel(backend === undefined ? {} : { backend }),

@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { build, type Plugin } from 'esbuild';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { StaticServer } from '../browser/server.ts';
 import { expectClean, expectSame } from '../oracle/workshop.ts';
@@ -56,4 +57,48 @@ test('http-range.js looks inside an image on a server', async () => {
     /^qcow2, a disk of 5242880 bytes, \d+ of them stored\nboot sector: yes\n\d+ req/,
   );
   expect(readFileSync(join(folder, 'disk.qcow2')).length).toBeGreaterThan(1 << 20);
+});
+
+test('web-standard.js runs without anything of Node', async () => {
+  const { status, stdout, stderr } = await example('web-standard.js');
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(stdout).toMatch(/^written in memory \d+ bytes, 0 errors\n$/);
+  expect(readFileSync(join(root, 'examples/web-standard.js'), 'utf8')).not.toMatch(/process|node:/);
+});
+
+test('edge/worker.js answers with the module it is given', async () => {
+  // As a host does it: the import of the module is a compiled one, nothing else is compiled.
+  const compiled: Plugin = {
+    name: 'compiled',
+    setup(build) {
+      build.onLoad({ filter: /\.wasm$/ }, ({ path }) => ({
+        contents: `export default new WebAssembly.Module(Uint8Array.from(${JSON.stringify([...readFileSync(path)])}));`,
+        loader: 'js',
+      }));
+    },
+  };
+  const { outputFiles } = await build({
+    entryPoints: [join(root, 'examples/edge/worker.js')],
+    bundle: true,
+    format: 'esm',
+    write: false,
+    plugins: [compiled],
+    alias: {
+      'qcow2/slim': join(root, 'dist/slim/index.js'),
+      'qcow2/qcow2.wasm': join(root, 'dist/qcow2.wasm'),
+    },
+  });
+  const code = outputFiles[0]!.text.replaceAll('https:\\/\\/images\\.example', server.origin);
+  writeFileSync(join(folder, 'worker.mjs'), code);
+  const { default: worker } = await import(join(folder, 'worker.mjs'));
+  const ask = (image: string): Promise<Response> =>
+    worker.fetch(new Request(`https://edge.example/?image=${encodeURIComponent(image)}`));
+  expect(await (await ask(`${server.origin}/images/disk.qcow2`)).json()).toMatchObject({
+    format: 'qcow2',
+    virtualSize: 5 << 20,
+    snapshots: [],
+  });
+  expect((await ask('https://elsewhere.example/disk.qcow2')).status).toBe(403);
+  const missing = await ask(`${server.origin}/images/missing.qcow2`);
+  expect([missing.status, (await missing.text()).split('\n').length]).toEqual([422, 2]);
 });

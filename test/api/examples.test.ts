@@ -15,7 +15,7 @@ const files = new Set(
 const examples = [...files].flatMap(examplesOf);
 
 /** What examples find in their folder. */
-const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'jobs.json'];
+const FIXTURES = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'jobs.json', 'vm.qcow2'];
 
 /** Runs examples one after the other, each in its own folder; a line of JSON says how each ended. */
 const RUNNER = `
@@ -81,6 +81,8 @@ beforeAll(async () => {
   const img = (...args: string[]) => runOk('qemu-img', args, folder);
   await img('convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2');
   await img('snapshot', '-c', 'monday', 'disk.qcow2');
+  await img('create', '-q', '-f', 'qcow2', 'vm.qcow2', '3M');
+  for (const name of ['monday', 'tuesday']) await img('bitmap', '--add', 'vm.qcow2', name);
   await img('create', '-q', '-f', 'qcow2', '-b', 'disk.qcow2', '-F', 'qcow2', 'overlay.qcow2');
   const jobs = [{ input: 'disk.qcow2', target: 'copy.raw', format: 'raw' }];
   writeFileSync(join(folder, 'jobs.json'), JSON.stringify({ jobs }));

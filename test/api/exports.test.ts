@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ADAPTERS, type Exported, exportsOf, namedTypes, root } from './exports.ts';
+import { apiPage } from './page.ts';
 
 const everywhere = exportsOf('dist/index.d.ts');
 const inNode = exportsOf('dist/node.d.ts');
@@ -56,4 +57,9 @@ test('every type that a declaration of the API names is exported, too', () => {
     namedTypes(item).filter((name) => !names.has(name) && !isPart(name)),
   );
   expect(hidden).toEqual([]);
+});
+
+// Written by the test itself, when it is run with -u.
+test('the page of the API says what is exported', async () => {
+  await expect(apiPage()).toMatchFileSnapshot('../../docs/api.md');
 });

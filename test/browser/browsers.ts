@@ -42,10 +42,14 @@ const POLL_MILLISECONDS = 50;
 export type BrowserName = 'chromium' | 'firefox';
 export const BROWSER_NAMES: readonly BrowserName[] = ['chromium', 'firefox'];
 
-/** @throws Error when it is not installed */
-export async function launch(name: BrowserName): Promise<TestBrowser> {
+/**
+ * @param downloads folder for what is downloaded; Chromium gives the files names of its own there
+ * @throws Error when it is not installed
+ */
+export async function launch(name: BrowserName, downloads?: string): Promise<TestBrowser> {
   const profile = makeTempDir(`${name}-profile`);
-  const browser = await (name === 'chromium' ? startChromium(profile) : startFirefox(profile));
+  const start = name === 'chromium' ? startChromium : startFirefox;
+  const browser = await start(profile, downloads ?? join(profile, 'downloads'));
   return {
     open: browser.open,
     async close() {
@@ -55,8 +59,9 @@ export async function launch(name: BrowserName): Promise<TestBrowser> {
   };
 }
 
-async function startChromium(profile: string): Promise<TestBrowser> {
-  const context: BrowserContext = await chromium.launchPersistentContext(profile, BROWSER);
+async function startChromium(profile: string, downloadsPath: string): Promise<TestBrowser> {
+  const options = { ...BROWSER, downloadsPath };
+  const context: BrowserContext = await chromium.launchPersistentContext(profile, options);
   const open = async () => chromiumPage(await context.newPage());
   return { open, close: () => context.close() };
 }
@@ -83,13 +88,18 @@ async function untilTrue(page: Page, code: string, seconds: number): Promise<voi
   }
 }
 
-async function startFirefox(profile: string): Promise<TestBrowser> {
+async function startFirefox(profile: string, downloads: string): Promise<TestBrowser> {
   const browser: Browser = await puppeteer.launch({
     browser: 'firefox',
     executablePath: '/usr/bin/firefox-esr',
     headless: true,
     userDataDir: join(profile, 'firefox'),
-    extraPrefsFirefox: { 'network.captive-portal-service.enabled': false },
+    extraPrefsFirefox: {
+      'network.captive-portal-service.enabled': false,
+      'browser.download.folderList': 2,
+      'browser.download.dir': downloads,
+      'browser.helperApps.neverAsk.saveToDisk': 'application/octet-stream',
+    },
   });
   const open = async () => firefoxPage(await browser.newPage());
   return { open, close: () => browser.close() };

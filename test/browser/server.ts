@@ -19,17 +19,25 @@ export class StaticServer {
   /** Those that were not there. */
   readonly missing: string[] = [];
   readonly #folders: Readonly<Record<string, string>>;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #server: Server;
 
-  /** @param folders folder served below each first part of the path */
-  constructor(folders: Readonly<Record<string, string>>) {
+  /**
+   * @param folders folder served below each first part of the path
+   * @param headers of every answer
+   */
+  constructor(
+    folders: Readonly<Record<string, string>>,
+    headers: Readonly<Record<string, string>> = {},
+  ) {
     this.#folders = folders;
+    this.#headers = headers;
     this.#server = createServer((request, response) => this.#answer(request, response));
   }
 
-  /** Starts on any free port of this machine. */
-  async open(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+  /** Starts on a port of this machine, any free one by default. */
+  async open(port = 0): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
   }
 
   get origin(): string {
@@ -59,6 +67,7 @@ export class StaticServer {
       ? [Number(range[1]), Math.min(Number(range[2]), file.size - 1)]
       : [0, file.size - 1];
     response.writeHead(range ? 206 : 200, {
+      ...this.#headers,
       'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream',
       'Content-Length': end - start + 1,
       ...(range && { 'Content-Range': `bytes ${start}-${end}/${file.size}` }),

@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -95,6 +95,21 @@ test.each(Object.entries(BUNDLERS))('%s bundles a page that runs', async (name, 
     corruptions: 0,
   });
   expect(errors).toEqual([]);
+  await tab.close();
+});
+
+test('the example for Vite is built, and shows a picked image', async () => {
+  const folder = join(project, 'example');
+  cpSync(join(root, 'examples/vite'), folder, { recursive: true });
+  await vite({ root: folder, base: './', logLevel: 'error', build: { outDir: 'built' } });
+  writeFileSync(join(project, 'disk.raw'), new Uint8Array(1 << 20));
+  const tab = await browser.newPage();
+  await tab.goto(`${server.origin}/pages/example/built/index.html`);
+  await tab.setInputFiles('#file', join(project, 'disk.raw'));
+  await tab.waitForFunction("document.querySelector('#facts').textContent !== ''");
+  expect(await tab.textContent('#facts')).toBe(
+    'raw, 1048576 bytes in clusters of 0, 1048576 stored',
+  );
   await tab.close();
 });
 

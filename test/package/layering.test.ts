@@ -17,6 +17,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   image: ['format', 'storage', 'kernel', 'codecs'],
   operations: ['format', 'storage', 'kernel', 'codecs', 'image'],
   adapters: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations'],
+  browser: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations'],
   node: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations'],
   workers: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations', 'node'],
   batch: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations', 'node', 'workers'],
@@ -46,7 +47,7 @@ for (const room of ROOMS) {
     allows(name, name !== 'fs' && USES_NODE.includes(room));
   }
 }
-for (const room of ['image', 'operations', 'adapters'])
+for (const room of ['image', 'operations', 'adapters', 'browser'])
   for (const name of ['file', 'file-gate', 'file-locks'])
     probes.push({
       file: `src/${room}/probe.ts`,
@@ -70,6 +71,8 @@ probes.push(
     { file: `src/${name}.ts`, specifier: './adapters/x.ts', allowed: true },
     { file: `src/${name}.ts`, specifier: './operations/x.ts', allowed: false },
   ]),
+  { file: 'src/browser.ts', specifier: './browser/x.ts', allowed: true },
+  { file: 'src/browser.ts', specifier: './operations/x.ts', allowed: false },
   { file: 'src/node.ts', specifier: './workers/x.ts', allowed: true },
   { file: 'src/node.ts', specifier: './cli/x.ts', allowed: false },
 );

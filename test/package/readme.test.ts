@@ -28,10 +28,12 @@ function blocks(language: string): string[] {
 }
 
 test('the command lines work as written', { timeout: 120_000 }, async () => {
-  const [commands = ''] = blocks('sh');
   const [jobs = ''] = blocks('json');
   writeFileSync(join(folder, 'jobs.json'), jobs);
-  const lines = commands.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  const lines = blocks('sh')
+    .join('')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
   expect(lines.length).toBeGreaterThan(10);
   for (const line of lines) {
     const script = `PATH='${join(folder, 'bin')}${delimiter}'"$PATH"; ${line}`;
@@ -44,11 +46,14 @@ test('the command lines work as written', { timeout: 120_000 }, async () => {
 test('the code works as written', async () => {
   const create = ['create', '-f', 'qcow2', 'disk.qcow2', '8M'];
   execFileSync(process.execPath, [main, ...create], { cwd: folder, stdio: 'ignore' });
-  const [inNode = '', inBrowser = ''] = blocks('js');
+  const over = ['create', '-f', 'qcow2', '-b', 'disk.qcow2', '-F', 'qcow2', 'overlay.qcow2'];
+  execFileSync(process.execPath, [main, ...over], { cwd: folder, stdio: 'ignore' });
   const picked =
     "import { openAsBlob } from 'node:fs';\nconst file = await openAsBlob('disk.qcow2');\n";
-  for (const code of [inNode, picked + inBrowser]) {
-    writeFileSync(join(folder, 'run.js'), code);
+  const codes = blocks('js');
+  expect(codes.length).toBeGreaterThan(3);
+  for (const code of codes) {
+    writeFileSync(join(folder, 'run.js'), picked + code);
     const result = await run(process.execPath, ['--no-warnings', 'run.js'], folder);
     expect(result.status, describeRun(result)).toBe(0);
     expect(result.stderr).toBe('');

@@ -25,8 +25,16 @@ const FILE_LABELS: Readonly<Record<FileKind, string>> = {
   leaked: 'leaked',
 };
 
+/** Seen on white and on black, where a map ends in the middle of a square. */
+const NOTHING = '#8884';
+
+const DISK_COLOURS: Readonly<Record<CellKind, string>> = {
+  ...KIND_COLOURS,
+  unallocated: NOTHING,
+};
+
 const FILE_COLOURS: Readonly<Record<FileKind, string>> = {
-  free: '#8882',
+  free: NOTHING,
   data: '#0072b2',
   compressed: '#e69f00',
   snapshot: '#56b4e9',
@@ -176,10 +184,10 @@ async function diskPictureOf({ client, opened }: Session): Promise<Picture> {
   const labels = CELL_KINDS.map((kind) =>
     kind === 'backing' && isMissing ? 'backing file (not given)' : KIND_LABELS[kind],
   );
-  const colours = CELL_KINDS.map((kind) => KIND_COLOURS[kind]);
+  const colours = CELL_KINDS.map((kind) => DISK_COLOURS[kind]);
   const legend = LEGEND_ORDER.map((kind) => ({
     label: labels[CELL_KINDS.indexOf(kind)]!,
-    colour: KIND_COLOURS[kind],
+    colour: DISK_COLOURS[kind],
     bytes: kind === 'shared' ? sharedBytes : bytes[kind],
     inside: kind === 'shared',
   }));
