@@ -45,13 +45,14 @@ function serve(port) {
       response.writeHead(400).end();
     }
   });
-  server.on('error', ({ code, message }) => {
+  server.on('error', (/** @type {NodeJS.ErrnoException} */ { code, message }) => {
     const why = code === 'EADDRINUSE' ? `port ${port} is taken: try -- --port 0` : message;
     console.error(`web: ${why}`);
     process.exitCode = 1;
   });
   server.listen(port, '127.0.0.1', () => {
-    console.log(`The image explorer is at http://localhost:${server.address().port}/`);
+    const { port: taken } = /** @type {import('node:net').AddressInfo} */ (server.address());
+    console.log(`The image explorer is at http://localhost:${taken}/`);
     console.log('Ctrl+C ends it. Images you open there stay on this computer.');
   });
 }
@@ -60,7 +61,7 @@ const { values } = parseArgs({ options: { port: { type: 'string', default: '8437
 if (setUp(installDependencies, build)) {
   try {
     const vite = await import('vite');
-    await vite.build({ configFile: join(root, 'web/vite.config.js'), logLevel: 'warn' });
+    await vite.build({ configFile: join(root, 'web/vite.config.js'), logLevel: 'error' });
     serve(Number(values.port));
   } catch (error) {
     console.error(`web: ${error.message}`);
