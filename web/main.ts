@@ -106,7 +106,7 @@ const showSummary: View = async (panel, { client, opened }) => {
       ['Encryption', encrypted ? qcow2?.encrypt?.format : undefined],
       ['Snapshots', snapshots.length > 0 ? String(snapshots.length) : undefined],
       ['Bitmaps', qcow2 && qcow2.bitmaps.length > 0 ? String(qcow2.bitmaps.length) : undefined],
-      ['Files', chain.length > 1 ? plural(chain.length, 'file') : undefined],
+      ['Files', chain.length > 1 ? String(chain.length) : undefined],
       ['Not given', lacking > 0 ? plural(lacking, 'file') : undefined],
       ['State', states.filter((text) => text !== '').join(', ')],
     ]),
@@ -118,6 +118,8 @@ function goTo(place: PlaceInImage): void {
   filled.add('bytes');
   tabs.show('bytes');
   hex.goTo(place);
+  byId('hex').focus({ preventScroll: true });
+  byId('panel-bytes').scrollIntoView({ block: 'nearest' });
 }
 
 byId('files').addEventListener('change', () => {

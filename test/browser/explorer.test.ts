@@ -287,6 +287,28 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     expect(await explorer.tab('statistics')).toMatch(/Compressed\d+ cluster/);
   });
 
+  test('the wheel makes the map larger about the pointer, and a click chooses a cell', async () => {
+    await explorer.open('overlay.qcow2', 'base.qcow2');
+    const middle = async () => {
+      await explorer.page.click('#map');
+      await explorer.shows('#inspector', 'Guest');
+      await explorer.shows('#spoken', 'Guest 0x');
+      return explorer.text('#spoken');
+    };
+    const before = await middle();
+    await explorer.page.evaluate(`(() => {
+      const { left, top } = document.querySelector('#map').getBoundingClientRect();
+      const event = { deltaY: -1200, clientX: left + 2, clientY: top + 2, bubbles: true, cancelable: true };
+      document.querySelector('#map').dispatchEvent(new WheelEvent('wheel', event));
+      document.querySelector('#spoken').textContent = '';
+    })()`);
+    const after = await middle();
+    expect(after).not.toBe(before);
+    await explorer.page.click('#zoom-fit');
+    await explorer.page.evaluate(`document.querySelector('#spoken').textContent = ''`);
+    expect(await middle()).toBe(before);
+  });
+
   test('everything can be done with keys', async () => {
     await explorer.open('overlay.qcow2', 'base.qcow2');
     await explorer.page.evaluate(`document.querySelector('#map').focus()`);

@@ -159,7 +159,7 @@ function l2Bits(entry: L2Entry | ExtendedL2Entry, { geometry }: Metadata): BitRo
       bits: '62',
       name: 'compressed',
       value: isCompressed ? '1' : '0',
-      meaning: isCompressed ? 'the other bits say where the stream is' : '',
+      meaning: isCompressed ? 'a stream, not a cluster' : '',
     },
   ];
   if (isCompressed) {

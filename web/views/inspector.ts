@@ -64,7 +64,8 @@ export class Inspector {
       const content = found
         ? diskDetails(found, kind, length, this.#partitionAt(place.offset))
         : fileDetails(place, kind, length);
-      this.#panel.replaceChildren(...content, bytesButton(session, place));
+      const button = bytesButton(session, place);
+      this.#panel.replaceChildren(...content.slice(0, 2), button, ...content.slice(2));
       if (speaks) this.#spoken.textContent = spokenText(place, kind, found);
     } catch (error) {
       if (error instanceof Superseded || turn !== this.#turn) return;

@@ -26,7 +26,7 @@ const FILE_LABELS: Readonly<Record<FileKind, string>> = {
 };
 
 /** Seen on white and on black, where a map ends in the middle of a square. */
-const NOTHING = '#8884';
+const NOTHING = '#8883';
 
 const DISK_COLOURS: Readonly<Record<CellKind, string>> = {
   ...KIND_COLOURS,
