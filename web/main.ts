@@ -56,7 +56,10 @@ async function open(files: readonly File[], url?: string): Promise<void> {
   byId('welcome').hidden = true;
   try {
     const opened = await client.ask('open', { files, ...(url !== undefined && { url }) });
-    show({ client, opened, files, url, goTo });
+    const partitions = client.ask('partitions');
+    // Who shows them says what is wrong.
+    partitions.catch(() => undefined);
+    show({ client, opened, files, url, partitions, goTo });
   } catch (error) {
     if (error instanceof Superseded) return;
     byId('error').replaceWith(Object.assign(alertLine(messageOf(error)), { id: 'error' }));

@@ -188,6 +188,9 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     await explorer.clickText('#panel-partitions button', 'root');
     await explorer.shows('#hex', '00800000');
     await explorer.shows('#inspector', 'Guest 0x800000');
+    await explorer.clickText('#parts button', '1 EFI system');
+    await explorer.shows('#hex', '00100000');
+    await explorer.shows('#inspector', 'Partition1 EFI system');
   });
 
   test('the bytes are those of the disk, whatever file has them', async () => {

@@ -30,7 +30,7 @@ export class Inspector {
     this.#spoken.textContent = '';
     this.#partitions = [];
     // Where there are none, or they cannot be read, cells are told without them.
-    session.client.ask('partitions').then(
+    session.partitions.then(
       ({ partitions }) => {
         if (this.#session === session) this.#partitions = partitions;
       },

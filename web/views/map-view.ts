@@ -8,6 +8,7 @@ import { shareText, sizeText } from '../model/sizes.ts';
 import { Superseded } from '../worker/client.ts';
 import { Inspector } from './inspector.ts';
 import { MapCanvas } from './map-canvas.ts';
+import { partitionBar } from './partitions.ts';
 import { messageOf, type PlaceInImage, type Session } from './session.ts';
 
 const FILE_LABELS: Readonly<Record<FileKind, string>> = {
@@ -101,6 +102,7 @@ export class MapView {
     byId<HTMLInputElement>('map-of-file').disabled = session.opened.format === 'raw';
     byId<HTMLInputElement>('map-of-disk').checked = true;
     this.#inspector.open(session);
+    showParts(session);
     return this.#show('disk');
   }
 
@@ -176,6 +178,16 @@ export class MapView {
     const place = { in: this.#of, offset: index * picture.cellBytes };
     this.#inspector.show(place, picture.cellBytes, kind, speaks);
   }
+}
+
+/** The partitions, below the map. */
+async function showParts(session: Session): Promise<void> {
+  const bar = byId('parts');
+  bar.hidden = true;
+  const parts = await partitionBar(session).catch(() => []);
+  if (session.client.signal.aborted) return;
+  bar.replaceChildren(...parts);
+  bar.hidden = parts.length === 0;
 }
 
 async function diskPictureOf({ client, opened }: Session): Promise<Picture> {

@@ -6,7 +6,7 @@ import type { Session, View } from './session.ts';
 
 /** The partition table, as a bar and as a list; each entry leads to its place. */
 export const showPartitions: View = async (panel, session) => {
-  const { kind, partitions, notes } = await session.client.ask('partitions');
+  const { kind, partitions, notes } = await session.partitions;
   if (kind === 'none') {
     panel.replaceChildren(note('The disk has no partition table of the kinds MBR or GPT.'));
     return;
@@ -20,7 +20,6 @@ export const showPartitions: View = async (panel, session) => {
   ]);
   panel.replaceChildren(
     h('h3', {}, kind),
-    partitionBar(partitions, session.opened.virtualSize),
     table('Partitions', ['Number', 'Name', 'Type', 'Start', 'Size'], rows),
     ...notes.map((text) => h('p', { class: 'warning' }, text)),
   );
@@ -37,15 +36,31 @@ function placeButton({ number, name, start }: Partition, session: Session): HTML
   );
 }
 
-/** Where on the disk partitions are; what it says is in the table below it, too. */
-function partitionBar(partitions: readonly Partition[], diskSize: number): HTMLElement {
-  const parts = partitions
+/** Partitions beside each other; of more there is only the list. */
+const MAX_PARTS = 12;
+
+/** Where on the disk its partitions are: for below the map. Nothing if there are none, or too many. */
+export async function partitionBar(session: Session): Promise<HTMLElement[]> {
+  const diskSize = session.opened.virtualSize;
+  const { partitions } = await session.partitions;
+  const shown = partitions
     .filter(({ isContainer, start }) => !isContainer && start < diskSize)
-    .map(({ number, start, length }) => {
-      const part = h('span', {}, String(number));
-      part.style.left = `${(start / diskSize) * 100}%`;
-      part.style.width = `${(Math.min(length, diskSize - start) / diskSize) * 100}%`;
-      return part;
-    });
-  return h('div', { class: 'partition-bar', 'aria-hidden': 'true' }, ...parts);
+    .sort((a, b) => a.start - b.start);
+  if (shown.length > MAX_PARTS) return [];
+  let end = 0;
+  const parts = shown.flatMap((partition) => {
+    const { number, name, type, start, length } = partition;
+    const gap = h('span', {});
+    gap.style.flexGrow = String(Math.max(0, start - end) / diskSize);
+    end = Math.max(end, Math.min(diskSize, start + length));
+    const label = `${number} ${name || type}`;
+    const show = () => session.goTo({ in: 'disk', offset: start });
+    const title = `${label}, ${sizeText(length)}`;
+    const part = h('button', { type: 'button', title, onclick: show }, label);
+    part.style.flexGrow = String(Math.min(length, diskSize - start) / diskSize);
+    return [gap, part];
+  });
+  const rest = h('span', {});
+  rest.style.flexGrow = String((diskSize - end) / diskSize);
+  return parts.length === 0 ? [] : [...parts, rest];
 }

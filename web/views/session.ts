@@ -1,4 +1,5 @@
 import { alertLine } from '../dom.ts';
+import type { PartitionTable } from '../model/partitions.ts';
 import type { Client } from '../worker/client.ts';
 import { Superseded } from '../worker/client.ts';
 import type { Opened } from '../worker/messages.ts';
@@ -15,6 +16,8 @@ export interface Session {
   readonly opened: Opened;
   readonly files: readonly File[];
   readonly url: string | undefined;
+  /** How the disk is divided; asked for once. */
+  readonly partitions: Promise<PartitionTable>;
   /** Shows a place on the map, and its bytes. */
   goTo(place: PlaceInImage): void;
 }
