@@ -102,6 +102,7 @@ export class MapView {
     byId<HTMLInputElement>('map-of-file').disabled = session.opened.format === 'raw';
     byId<HTMLInputElement>('map-of-disk').checked = true;
     this.#inspector.open(session);
+    this.#clear();
     showParts(session);
     return this.#show('disk');
   }
@@ -111,6 +112,15 @@ export class MapView {
     byId<HTMLInputElement>(`map-of-${of}`).checked = true;
     await this.#show(of);
     this.#canvas.select(Math.floor(offset / this.#cellBytes), true);
+  }
+
+  /** Nothing of another picture stays. */
+  #clear(): void {
+    this.#shown = undefined;
+    byId('map-error').hidden = true;
+    byId('map-figure').hidden = true;
+    byId('map-caption').textContent = '';
+    byId('legend').replaceChildren();
   }
 
   get #cellBytes(): number {
@@ -130,11 +140,13 @@ export class MapView {
         picture = of === 'disk' ? diskPictureOf(session) : filePictureOf(session);
         this.#pictures.set(of, picture);
       }
-      this.#render(await picture, session);
+      const found = await picture;
+      if (this.#session !== session || this.#of !== of) return;
+      this.#render(found, session);
       error.hidden = true;
     } catch (failure) {
       if (failure instanceof Superseded) return;
-      this.#shown = undefined;
+      this.#clear();
       error.textContent = messageOf(failure);
       error.hidden = false;
     }
@@ -192,9 +204,12 @@ async function showParts(session: Session): Promise<void> {
 
 async function diskPictureOf({ client, opened }: Session): Promise<Picture> {
   const { grid, cellBytes, bytes, sharedBytes } = await client.ask('diskPicture');
-  const isMissing = opened.chain.some(({ role, refusal }) => role === 'backing file' && refusal);
+  const below = opened.chain.filter(({ role }) => role === 'backing file');
+  const lacking = below.filter(({ refusal }) => refusal !== undefined).length;
+  const missing =
+    lacking === below.length ? 'backing file (not given)' : 'backing files (not all given)';
   const labels = CELL_KINDS.map((kind) =>
-    kind === 'backing' && isMissing ? 'backing file (not given)' : KIND_LABELS[kind],
+    kind === 'backing' && lacking > 0 ? missing : KIND_LABELS[kind],
   );
   const colours = CELL_KINDS.map((kind) => DISK_COLOURS[kind]);
   const legend = LEGEND_ORDER.map((kind) => ({
