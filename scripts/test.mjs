@@ -14,6 +14,7 @@ const CHECKS = [
     args: ['check', '--error-on-warnings', '.'],
   },
   { name: 'types of tests', program: 'node_modules/typescript/bin/tsc', args: ['-p', 'test'] },
+  { name: 'types of the page', program: 'node_modules/typescript/bin/tsc', args: ['-p', 'web'] },
   { name: 'types of scripts', program: 'node_modules/typescript/bin/tsc', args: ['-p', 'scripts'] },
 ];
 
