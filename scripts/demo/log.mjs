@@ -6,8 +6,6 @@ const context = {
   write: (text) => void process.stdout.write(text),
   writeError: (text) => void process.stderr.write(text),
   drained: async () => {},
-  interruptible: () => new AbortController().signal,
-  onProgressRequest: () => () => {},
 };
 
 /** A log for the events of one batch; to be closed when that has ended. */

@@ -15,6 +15,9 @@ import { printable } from '../errors.ts';
 import type { Context } from './context.ts';
 import { sizeText } from './print-human.ts';
 
+/** What logs write to. */
+type Output = Pick<Context, 'write' | 'writeError' | 'drained'>;
+
 /** Tells people or programs what a batch does. */
 export interface BatchLog {
   event(event: BatchEvent): void;
@@ -25,10 +28,10 @@ export interface BatchLog {
 
 /** One line of JSON per event on standard output, and nothing else. */
 export class JsonLog implements BatchLog {
-  readonly #context: Context;
+  readonly #context: Output;
   #blocked = false;
 
-  constructor(context: Context) {
+  constructor(context: Output) {
     this.#context = context;
   }
 
@@ -48,10 +51,10 @@ export class JsonLog implements BatchLog {
 
 /** A line per image as it ends; with `quiet`, only for those that failed. */
 export class LineLog implements BatchLog {
-  readonly #context: Context;
+  readonly #context: Output;
   readonly #quiet: boolean;
 
-  constructor(context: Context, quiet: boolean) {
+  constructor(context: Output, quiet: boolean) {
     this.#context = context;
     this.#quiet = quiet;
   }
@@ -93,14 +96,14 @@ const DRAW_INTERVAL = 100;
 
 /** Bars while the batch runs, a table when it has ended. */
 export class BarLog implements BatchLog {
-  readonly #context: Context;
+  readonly #context: Output;
   readonly #screen: Screen;
   readonly #lines: LiveLines;
   readonly #progress = new BatchProgress();
   readonly #names = new Map<number, string>();
   readonly #timer: NodeJS.Timeout;
 
-  constructor(context: Context, screen: Screen) {
+  constructor(context: Output, screen: Screen) {
     this.#context = context;
     this.#screen = screen;
     this.#lines = new LiveLines(context.writeError);
