@@ -5,6 +5,7 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { commit } from '../operations/commit.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { sameFile } from './create-file.ts';
+import { dataFile, flushingAhead } from './flush-ahead.ts';
 import { type NamedFiles, type OpenImageOptions, openChain, openImage } from './open-image.ts';
 
 /** An overlay file and where it is committed to. */
@@ -50,7 +51,7 @@ export async function commitFile(options: CommitFileOptions): Promise<void> {
       depth,
       keep: keep || baseName !== undefined,
       signal,
-      ...(onProgress && { onProgress }),
+      onProgress: flushingAhead(await dataFile(base), onProgress),
     });
   } catch (error) {
     // What cannot be closed after an error fails for the same reason.

@@ -4,6 +4,7 @@ import type { Image } from '../image/image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { type NewBacking, rebase } from '../operations/rebase.ts';
+import { dataFile, flushingAhead } from './flush-ahead.ts';
 import { type NamedFiles, type OpenImageOptions, openChain, openImage } from './open-image.ts';
 
 /** An overlay and the backing file it is to have. */
@@ -41,7 +42,7 @@ export async function rebaseFile(options: RebaseFileOptions): Promise<{ snapshot
       backingImage,
       unsafe,
       signal,
-      ...(onProgress && { onProgress }),
+      onProgress: unsafe ? onProgress : flushingAhead(await dataFile(image), onProgress),
     }).catch((error: unknown) => {
       throw notChanged(error, backing);
     });
