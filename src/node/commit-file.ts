@@ -46,7 +46,8 @@ export async function commitFile(options: CommitFileOptions): Promise<void> {
   try {
     // The base is open once only, and what lies below it is none of the overlay's business here.
     const { depth } = found;
-    image = await openImage(file, { ...open, kernel, writable: true, layers: depth });
+    // Read by the system while this thread writes the base.
+    image = await openImage(file, { ...open, sync: false, kernel, writable: true, layers: depth });
     await commit(image, base, {
       depth,
       keep: keep || baseName !== undefined,

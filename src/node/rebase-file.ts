@@ -11,7 +11,7 @@ import { type NamedFiles, type OpenImageOptions, openChain, openImage } from './
 export interface RebaseFileOptions
   extends OperationControl,
     NamedFiles,
-    Pick<OpenImageOptions, 'allowExternal' | 'share' | 'sync'> {
+    Pick<OpenImageOptions, 'allowExternal' | 'share'> {
   path: string;
   /** Absent: none. The caller's word for it is trusted; a relative name is taken from the overlay's folder. */
   backing?: NewBacking | undefined;
@@ -32,7 +32,8 @@ export async function rebaseFile(options: RebaseFileOptions): Promise<{ snapshot
   const { path: file, backing, unsafe = false, onProgress, signal, ...open } = options;
   const kernel = createKernel();
   const openOverlay = unsafe ? openImage : openChain;
-  const image = await openOverlay(file, { ...open, kernel, writable: true });
+  // Not blocking: both backing files are read while the overlay is written.
+  const image = await openOverlay(file, { ...open, sync: false, kernel, writable: true });
   let backingImage: Image | undefined;
   try {
     if (backing !== undefined && !unsafe)
@@ -60,12 +61,12 @@ export async function rebaseFile(options: RebaseFileOptions): Promise<{ snapshot
 async function openBacking(
   overlay: string,
   { name, format }: NewBacking,
-  { allowExternal, share = false, sync = false }: RebaseFileOptions,
+  { allowExternal, share = false }: RebaseFileOptions,
   kernel: Kernel,
 ): Promise<Image> {
   const file = path.isAbsolute(name) ? name : path.join(path.dirname(overlay), name);
   try {
-    return await openChain(file, { format, allowExternal, share, sync, kernel });
+    return await openChain(file, { format, allowExternal, share, kernel });
   } catch (error) {
     if (!(error instanceof Qcow2Error)) throw error;
     const text = `Could not open new backing file '${name}': ${error.message}`;

@@ -28,7 +28,7 @@ afterAll(() => removeTempDir(root));
 /** Whether an image itself has nothing. */
 async function isEmpty(image: Image): Promise<boolean> {
   const plan = new Plan();
-  await image.withChain((chain) => chain.map(0, image.virtualSize, plan, 1));
+  await image.withChain((chain) => chain.map(0, image.virtualSize, plan, 0, 1));
   return plan.count === 1 && plan.host[0] === 0;
 }
 
