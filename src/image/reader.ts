@@ -70,6 +70,11 @@ export class Reader {
     }
   }
 
+  /** Gives its memory back; it is not used any more. */
+  release(): void {
+    for (const region of [this.#staging, this.#scratch]) if (region) this.#arena.release(region);
+  }
+
   /** Forgets bytes of files it holds: one has changed. */
   forget(): void {
     this.#staged = -1;

@@ -101,6 +101,14 @@ export class Arena {
   }
 
   /**
+   * Grows the memory now, so that regions of `length` bytes together can be taken later without growth.
+   * @throws Qcow2Error TOO_LARGE: no memory is left
+   */
+  reserve(length: number): void {
+    this.#ensure(this.#next + length);
+  }
+
+  /**
    * Gives a region back; a later `allocate` of the same size uses it again.
    * @throws Qcow2Error INVALID_ARGUMENT: not a region of this arena, or already given back
    */

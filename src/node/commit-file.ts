@@ -5,6 +5,7 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { commit } from '../operations/commit.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { sameFile } from './create-file.ts';
+import { dataFile, flushingAhead } from './flush-ahead.ts';
 import { type NamedFiles, type OpenImageOptions, openChain, openImage } from './open-image.ts';
 
 /** An overlay file and where it is committed to. */
@@ -45,12 +46,13 @@ export async function commitFile(options: CommitFileOptions): Promise<void> {
   try {
     // The base is open once only, and what lies below it is none of the overlay's business here.
     const { depth } = found;
-    image = await openImage(file, { ...open, kernel, writable: true, layers: depth });
+    // Read by the system while this thread writes the base.
+    image = await openImage(file, { ...open, sync: false, kernel, writable: true, layers: depth });
     await commit(image, base, {
       depth,
       keep: keep || baseName !== undefined,
       signal,
-      ...(onProgress && { onProgress }),
+      onProgress: flushingAhead(await dataFile(base), onProgress),
     });
   } catch (error) {
     // What cannot be closed after an error fails for the same reason.

@@ -4,13 +4,14 @@ import type { Image } from '../image/image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { type NewBacking, rebase } from '../operations/rebase.ts';
+import { dataFile, flushingAhead } from './flush-ahead.ts';
 import { type NamedFiles, type OpenImageOptions, openChain, openImage } from './open-image.ts';
 
 /** An overlay and the backing file it is to have. */
 export interface RebaseFileOptions
   extends OperationControl,
     NamedFiles,
-    Pick<OpenImageOptions, 'allowExternal' | 'share' | 'sync'> {
+    Pick<OpenImageOptions, 'allowExternal' | 'share'> {
   path: string;
   /** Absent: none. The caller's word for it is trusted; a relative name is taken from the overlay's folder. */
   backing?: NewBacking | undefined;
@@ -31,7 +32,8 @@ export async function rebaseFile(options: RebaseFileOptions): Promise<{ snapshot
   const { path: file, backing, unsafe = false, onProgress, signal, ...open } = options;
   const kernel = createKernel();
   const openOverlay = unsafe ? openImage : openChain;
-  const image = await openOverlay(file, { ...open, kernel, writable: true });
+  // Not blocking: both backing files are read while the overlay is written.
+  const image = await openOverlay(file, { ...open, sync: false, kernel, writable: true });
   let backingImage: Image | undefined;
   try {
     if (backing !== undefined && !unsafe)
@@ -41,7 +43,7 @@ export async function rebaseFile(options: RebaseFileOptions): Promise<{ snapshot
       backingImage,
       unsafe,
       signal,
-      ...(onProgress && { onProgress }),
+      onProgress: unsafe ? onProgress : flushingAhead(await dataFile(image), onProgress),
     }).catch((error: unknown) => {
       throw notChanged(error, backing);
     });
@@ -59,12 +61,12 @@ export async function rebaseFile(options: RebaseFileOptions): Promise<{ snapshot
 async function openBacking(
   overlay: string,
   { name, format }: NewBacking,
-  { allowExternal, share = false, sync = false }: RebaseFileOptions,
+  { allowExternal, share = false }: RebaseFileOptions,
   kernel: Kernel,
 ): Promise<Image> {
   const file = path.isAbsolute(name) ? name : path.join(path.dirname(overlay), name);
   try {
-    return await openChain(file, { format, allowExternal, share, sync, kernel });
+    return await openChain(file, { format, allowExternal, share, kernel });
   } catch (error) {
     if (!(error instanceof Qcow2Error)) throw error;
     const text = `Could not open new backing file '${name}': ${error.message}`;

@@ -6,6 +6,7 @@ import { isUnallocated, Plan } from '../image/plan.ts';
 import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
 import type { Region } from '../kernel/arena.ts';
 import { type OperationControl, pacer } from './control.ts';
+import { readAhead, reserveMemory } from './read-ahead.ts';
 import { resize } from './resize.ts';
 
 /** How an overlay is committed. */
@@ -58,6 +59,7 @@ export async function commit(
   await base.prepareWriting();
   if (base.virtualSize < total) await resize(base, total);
   const copier = new Copier(image, base, depth);
+  await reserveMemory([image, base]);
   try {
     await copier.run(async (done) => {
       await step();
@@ -104,35 +106,44 @@ class Copier {
   readonly #base: Image;
   readonly #depth: number;
   readonly #piece: number;
-  readonly #buffer: Region;
+  readonly #buffers: readonly [Region, Region];
 
   constructor(image: Image, base: Image, depth: number) {
     this.#image = image;
     this.#base = base;
     this.#depth = depth;
     this.#piece = Math.max(PIECE_BYTES, base.metadata?.geometry.clusterSize ?? 0);
-    this.#buffer = image.kernel.arena.allocate(this.#piece);
+    const { arena } = image.kernel;
+    this.#buffers = [arena.allocate(this.#piece), arena.allocate(this.#piece)];
   }
 
   async run(step: (done: number) => Promise<void>): Promise<void> {
-    for await (const { start, end, isData } of this.#stretches())
-      for (let at = start; at < end; ) {
-        const most = isData ? this.#piece : ZERO_BYTES;
-        const to = Math.min(end, (Math.floor(at / most) + 1) * most);
-        if (isData) await this.#copy(at, to);
-        else await this.#base.writeZeroes(at, to - at, { unmap: true });
-        await step(to);
-        at = to;
-      }
+    // The base answers for none of what is read: writing it meanwhile does not matter.
+    const read = async ({ start, end, isData }: Stretch, { bytes }: Region): Promise<void> => {
+      if (isData) await this.#image.read(start, bytes.subarray(0, end - start));
+    };
+    for await (const { piece, buffer } of readAhead(this.#pieces(), this.#buffers, read)) {
+      const { start, end, isData } = piece;
+      if (isData) await this.#base.write(start, buffer.bytes.subarray(0, end - start));
+      else await this.#base.writeZeroes(start, end - start, { unmap: true });
+      await step(end);
+    }
   }
 
   release(): void {
-    this.#image.kernel.arena.release(this.#buffer);
+    for (const buffer of this.#buffers) this.#image.kernel.arena.release(buffer);
   }
 
-  async #copy(start: number, end: number): Promise<void> {
-    await this.#image.read(start, this.#buffer.bytes.subarray(0, end - start));
-    await this.#base.write(start, this.#buffer.bytes.subarray(0, end - start));
+  /** Stretches cut into what is written at once. */
+  async *#pieces(): AsyncGenerator<Stretch> {
+    for await (const { start, end, isData } of this.#stretches()) {
+      const most = isData ? this.#piece : ZERO_BYTES;
+      for (let at = start; at < end; ) {
+        const to = Math.min(end, (Math.floor(at / most) + 1) * most);
+        yield { start: at, end: to, isData };
+        at = to;
+      }
+    }
   }
 
   /** What files above the base answer, in order, joined where it is treated alike. */

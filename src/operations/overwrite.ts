@@ -8,6 +8,7 @@ import type { Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Source } from './chunks.ts';
 import { type OperationControl, pacer } from './control.ts';
+import { readAhead, reserveMemory } from './read-ahead.ts';
 
 /** Guest bytes read, classified and written at once; at least a cluster. */
 const CHUNK_BYTES = 2 * 1024 * 1024;
@@ -51,7 +52,23 @@ export async function overwrite(
     ? await loadCodec(header.compressionType, options.kernel, codecOptions)
     : undefined;
   for (const image of source.images) await image.chain();
-  await new Overwriter(source, target, options, codec).run();
+  const overwriter = new Overwriter(source, target, options, codec);
+  await reserveMemory(source.images);
+  await overwriter.run();
+}
+
+/** A part of the disk: a chunk that is read, or a gap, where no source holds anything. */
+interface Part {
+  start: number;
+  end: number;
+  isChunk: boolean;
+}
+
+/** A chunk that was read. */
+interface Chunk {
+  region: Region;
+  /** Per unit 1: not to be written. */
+  leave: Uint8Array | undefined;
 }
 
 class Overwriter {
@@ -59,13 +76,12 @@ class Overwriter {
   readonly #target: Image;
   readonly #options: OverwriteOptions;
   readonly #codec: Codec | undefined;
-  readonly #chunk: Region;
+  readonly #chunks: readonly [Chunk, Chunk];
+  readonly #chunkBytes: number;
   readonly #bitmap: Region;
   readonly #stream: Region | undefined;
   /** Bytes of a unit that is all zeros or not. */
   readonly #unit: number;
-  /** Per unit of a chunk 1: not to be written. */
-  readonly #leave: Uint8Array | undefined;
   readonly #kinds: Uint8Array;
   readonly #plan = new Plan();
 
@@ -78,66 +94,87 @@ class Overwriter {
     this.#options = options;
     this.#codec = codec;
     this.#unit = codec ? clusterSize : subclusterSize;
-    this.#chunk = arena.allocate(bytes);
+    const chunk = (): Chunk => ({
+      region: arena.allocate(bytes),
+      leave: options.leavesToBacking ? new Uint8Array(bytes / this.#unit) : undefined,
+    });
+    this.#chunks = [chunk(), chunk()];
+    this.#chunkBytes = bytes;
     this.#bitmap = arena.allocate(Math.ceil(bytes / this.#unit / 8) + 4);
     this.#stream = codec && arena.allocate(clusterSize);
     this.#kinds = new Uint8Array(bytes / this.#unit);
-    if (options.leavesToBacking) this.#leave = new Uint8Array(bytes / this.#unit);
   }
 
   async run(): Promise<void> {
-    const { signal, onProgress, leavesToBacking, sparseSize } = this.#options;
+    const { signal, onProgress } = this.#options;
     const { size } = this.#source;
-    const chunkBytes = this.#chunk.length;
     const step = pacer(signal, 'the conversion');
-    const which = sparseSize === 0 ? 'all' : leavesToBacking ? 'overlay' : 'data';
-    let done = 0;
-    for await (const start of this.#source.chunks(chunkBytes, which)) {
+    const read = async ({ start, isChunk }: Part, chunk: Chunk): Promise<void> => {
+      if (isChunk) await this.#read(start, chunk);
+    };
+    for await (const { piece, buffer } of readAhead(this.#parts(), this.#chunks, read)) {
       await step();
-      if (start > done) await this.#gap(done, start, step);
-      await this.#copy(start);
-      done = Math.min(start + chunkBytes, size);
-      await onProgress?.(done, size);
+      const { start, end, isChunk } = piece;
+      if (isChunk) await this.#write(start, end, buffer);
+      else await this.#zero(start, end);
+      await onProgress?.(end, size);
     }
-    if (done < size) await this.#gap(done, size, step);
     await onProgress?.(size, size);
   }
 
+  /** The disk of the sources, in order; without the gaps that are left to the target's backing file. */
+  async *#parts(): AsyncGenerator<Part> {
+    const { leavesToBacking, sparseSize } = this.#options;
+    const { size } = this.#source;
+    const which = sparseSize === 0 ? 'all' : leavesToBacking ? 'overlay' : 'data';
+    let done = 0;
+    for await (const start of this.#source.chunks(this.#chunkBytes, which)) {
+      if (start > done) yield* this.#gap(done, start);
+      done = Math.min(start + this.#chunkBytes, size);
+      yield { start, end: done, isChunk: true };
+    }
+    if (done < size) yield* this.#gap(done, size);
+  }
+
   /** Where no source holds anything: zeros, or what the backing file has. */
-  async #gap(start: number, end: number, step: () => void | Promise<void>): Promise<void> {
-    if (!this.#options.leavesToBacking) return this.#zero(start, end);
-    const chunkBytes = this.#chunk.length;
+  async *#gap(start: number, end: number): AsyncGenerator<Part> {
+    if (!this.#options.leavesToBacking) {
+      yield { start, end, isChunk: false };
+      return;
+    }
+    // What the target holds itself there hides its backing file.
+    const plan = new Plan();
+    const chunkBytes = this.#chunkBytes;
+    let next = start;
     for (let at = start; at < end; ) {
-      await step();
-      const reached = await this.#target.map(at, end, this.#plan);
-      const plan = this.#plan;
-      const chunks = new Set<number>();
+      at = await this.#target.map(at, end, plan);
       for (let i = 0; i < plan.count; i++) {
         if (!isOwn(plan, i)) continue;
-        const last = plan.guest[i]! + plan.length[i]! - 1;
-        const first = Math.floor(plan.guest[i]! / chunkBytes);
-        for (let chunk = first; chunk <= Math.floor(last / chunkBytes); chunk++) chunks.add(chunk);
+        const first = Math.floor(plan.guest[i]! / chunkBytes) * chunkBytes;
+        const to = plan.guest[i]! + plan.length[i]!;
+        for (next = Math.max(next, first); next < to; next += chunkBytes)
+          yield { start: next, end: Math.min(next + chunkBytes, end), isChunk: true };
       }
-      for (const chunk of chunks) await this.#copy(chunk * chunkBytes);
-      at = reached;
     }
   }
 
-  /** Reads a chunk and writes what is to be written of it. */
-  async #copy(start: number): Promise<void> {
+  #read(start: number, { region, leave }: Chunk): Promise<void> {
+    return this.#source.read(start, region.bytes, leave ? this.#unit : 0, leave);
+  }
+
+  /** Writes what is to be written of a chunk. */
+  async #write(start: number, end: number, { region, leave }: Chunk): Promise<void> {
     const unit = this.#unit;
-    const end = Math.min(start + this.#chunk.length, this.#source.size);
     const units = Math.ceil((end - start) / unit);
-    await this.#source.read(start, this.#chunk.bytes, this.#leave ? unit : 0, this.#leave);
-    if (this.#leave) await this.#takeOwn(start, end, this.#leave);
-    this.#classify(units);
+    if (leave) await this.#takeOwn(start, end, leave);
+    this.#classify(units, region, leave);
     for (let k = 0; k < units; ) {
       const kind = this.#kinds[k]!;
       let next = k + 1;
       while (next < units && this.#kinds[next] === kind) next++;
       const [from, to] = [start + k * unit, Math.min(start + next * unit, end)];
       if (kind === ZEROS) await this.#zero(from, to);
-      else if (kind === DATA) await this.#write(start, from, to);
+      else if (kind === DATA) await this.#store(region.bytes.subarray(from - start), from, to);
       k = next;
     }
   }
@@ -157,11 +194,11 @@ class Overwriter {
   }
 
   /** Tells zeros from data; short runs of zeros between data are data. */
-  #classify(units: number): void {
+  #classify(units: number, { ptr }: Region, leave: Uint8Array | undefined): void {
     const { sparseSize = 4096, kernel } = this.#options;
     const unit = this.#unit;
     const bits = this.#bitmap;
-    kernel.exports.nonzero_bitmap(this.#chunk.ptr, units * unit, Math.log2(unit), bits.ptr);
+    kernel.exports.nonzero_bitmap(ptr, units * unit, Math.log2(unit), bits.ptr);
     const { bytes } = bits;
     const bit = (k: number): number => (bytes[k >> 3]! >> (k & 7)) & 1;
     for (let k = 0; k < units; ) {
@@ -172,8 +209,8 @@ class Overwriter {
       this.#kinds.fill(isData || isShort || sparseSize === 0 ? DATA : ZEROS, k, next);
       k = next;
     }
-    if (!this.#leave) return;
-    for (let k = 0; k < units; k++) if (this.#leave[k] === 1) this.#kinds[k] = LEAVE;
+    if (!leave) return;
+    for (let k = 0; k < units; k++) if (leave[k] === 1) this.#kinds[k] = LEAVE;
   }
 
   async #zero(from: number, to: number): Promise<void> {
@@ -181,13 +218,13 @@ class Overwriter {
     await this.#target.writeZeroes(from, to - from, { unmap: true });
   }
 
-  async #write(start: number, from: number, to: number): Promise<void> {
-    const bytes = this.#chunk.bytes.subarray(from - start, to - start);
-    if (!this.#codec) return this.#target.write(from, bytes);
+  /** @param bytes begin at guest offset `from`, and may be more than are written */
+  async #store(bytes: Uint8Array, from: number, to: number): Promise<void> {
+    if (!this.#codec) return this.#target.write(from, bytes.subarray(0, to - from));
     const { clusterSize } = this.#target.metadata!.geometry;
     const room = this.#stream!.bytes.subarray(0, clusterSize - 1);
     for (let at = from; at < to; at += clusterSize) {
-      const input = this.#chunk.bytes.subarray(at - start, at - start + clusterSize);
+      const input = bytes.subarray(at - from, at - from + clusterSize);
       const isPart = at + clusterSize > to && to < this.#target.virtualSize;
       // What the target has behind the source's end stays.
       const length = isPart ? -1 : this.#codec.compress(input, room);

@@ -5,7 +5,7 @@ import type { Image } from '../image/image.ts';
 import type { Metadata } from '../image/metadata.ts';
 import { type RecordedBacking, withBacking } from '../image/recorded-backing.ts';
 import { type OperationControl, pacer } from './control.ts';
-import { type OpenRange, openRanges } from './rebase-plan.ts';
+import { openRanges } from './rebase-plan.ts';
 import { UnitCopier } from './unit-copier.ts';
 
 /** A backing file an overlay is to have. */
@@ -100,35 +100,16 @@ async function copyDifferences(
   backing: Image | undefined,
   step: (done: number) => Promise<void>,
 ): Promise<void> {
-  await backing?.chain();
   const { unit, version } = await image.withWritable(async (disk) => {
     disk.expectBacking();
     const { geometry, header } = disk.header.metadata;
     return { unit: geometry.subclusterSize, version: header.version };
   });
-  const copier = new UnitCopier(image, backing, unit);
+  const storesZeros = version === 2;
+  const copier = await UnitCopier.prepare({ image, backing, unit, storesZeros });
   try {
-    for await (const range of openRanges(image, backing, unit)) {
-      // Zeros cost an entry; only version 2 has to store them.
-      if (!range.readsOld && version === 3) await hide(image, range, step);
-      else await copier.copy(range, step);
-    }
+    await copier.copy(openRanges(image, backing, unit), step);
   } finally {
     copier.release();
-  }
-}
-
-/** Bytes of zeros written at once. */
-const ZERO_BYTES = 2 ** 30;
-
-/** Hides a range of the new backing file behind zeros. */
-async function hide(
-  image: Image,
-  { start, end }: OpenRange,
-  step: (done: number) => Promise<void>,
-): Promise<void> {
-  for (let at = start; at < end; at += ZERO_BYTES) {
-    await image.writeZeroes(at, Math.min(ZERO_BYTES, end - at), { unmap: true });
-    await step(Math.min(end, at + ZERO_BYTES));
   }
 }

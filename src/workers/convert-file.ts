@@ -6,6 +6,7 @@ import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
+import { dataFile, flushingAhead } from '../node/flush-ahead.ts';
 import { type NamedFiles, openChain } from '../node/open-image.ts';
 import type { TargetFile } from '../node/target-file.ts';
 import { addBitmaps, bitmapsToAdd } from '../operations/add-bitmaps.ts';
@@ -20,9 +21,6 @@ import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
 import type { ThreadOptions } from './worker-pool.ts';
-
-/** Guest bytes converted between two flushes in the background. */
-const FLUSH_BYTES = 128 * 2 ** 20;
 
 /** Converts image files to a new one. */
 export interface ConvertFileOptions
@@ -89,7 +87,9 @@ export interface WrittenTarget extends NamedFiles {
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
   const { kernel = createKernel() } = options;
-  const images = await openSource(options, kernel, options.signal);
+  // One thread overwrites an image: it writes while the system reads. Others share the work.
+  const isShared = !options.noCreate || options.targetFormat === 'raw';
+  const images = await openSource(options, kernel, options.signal, isShared);
   try {
     await requireNotRead(images, options.target);
     if (options.noCreate)
@@ -182,7 +182,7 @@ async function overwriteQcow2(
     writable: true,
   });
   try {
-    const { dataStorage } = (await target.chain()).layers[0]!.layer;
+    const dataStorage = await dataFile(target);
     await requireOther(images, dataStorage.identity, dataStorage.name ?? file);
     const source = new Source(images, range);
     const { onProgress: _, ...rest } = options;
@@ -191,7 +191,7 @@ async function overwriteQcow2(
       kernel,
       leavesToBacking: hasBacking(target, create.backingFile),
     };
-    const control = controlOf(options, dataStorage as FileStorage);
+    const control = controlOf(options, dataStorage);
     const bitmaps = options.bitmaps && (await bitmapsToAdd(images, target, options.bitmaps));
     await overwrite(source, target, { ...settings, ...control });
     if (bitmaps) await addBitmaps(target, bitmaps, pacer(signal, 'the conversion'));
@@ -216,7 +216,7 @@ function sourceSize(images: readonly Image[], { range }: ConvertFileOptions): nu
   return new Source(images, range).size;
 }
 
-/** Has the system write the target to the disk while the conversion goes on. */
+/** Has the system write the target to the disk while the conversion goes on, if it is waited for. */
 function controlOf(
   { signal, onProgress, durable }: ConvertFileOptions,
   target: FileStorage,
@@ -224,17 +224,7 @@ function controlOf(
   const report = withEvents(
     onProgress && ((done, total) => onProgress(done, total, target.allocatedSize)),
   );
-  let flushed = 0;
-  return {
-    signal,
-    onProgress(done, total) {
-      if (durable !== false && done - flushed >= FLUSH_BYTES) {
-        flushed = done;
-        target.beginFlush();
-      }
-      return report(done, total);
-    },
-  };
+  return { signal, onProgress: durable === false ? report : flushingAhead(target, report) };
 }
 
 /** The part of the options other threads get; functions and signals do not cross. */

@@ -3,11 +3,15 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { openChain } from '../node/open-image.ts';
 import type { InputFiles } from './messages.ts';
 
-/** Opens the inputs of a conversion with one kernel; all or none. */
+/**
+ * Opens the inputs of a conversion with one kernel; all or none.
+ * @param sync blocking reads; without them this thread goes on meanwhile
+ */
 export async function openSource(
   files: InputFiles,
   kernel: Kernel,
   signal?: AbortSignal,
+  sync = true,
 ): Promise<Image[]> {
   const images: Image[] = [];
   try {
@@ -23,7 +27,7 @@ export async function openSource(
           http,
           kernel,
           signal,
-          sync: true,
+          sync,
         }),
       );
     }

@@ -39,6 +39,15 @@ describe.each(allBackends())('arena of $name', ({ kernel }) => {
     expect(arena.f64.length * 8).toBe(arena.u8.length);
   });
 
+  test('what was reserved is taken without growth', () => {
+    const region = arena.allocate(1);
+    arena.reserve(1_000_000);
+    const view = region.bytes;
+    arena.allocate(600_000);
+    arena.allocate(300_000);
+    expect(region.bytes).toBe(view);
+  });
+
   test('released regions are used again, once', () => {
     const region = arena.allocate(5000);
     arena.release(region);
