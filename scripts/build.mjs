@@ -30,6 +30,7 @@ const WORKERS = {
   'convert-worker': 'workers/convert-worker.js',
   'compare-worker': 'workers/compare-worker.js',
   'batch-worker': 'batch/batch-worker.js',
+  'queue-worker': 'queue/queue-worker.js',
 };
 
 /**
@@ -58,7 +59,10 @@ async function writeBundle({ folder, entries, output }) {
     platform: 'node',
     // Else the name of the temporary folder is told in comments.
     experimental: { attachDebugInfo: 'none' },
-    external: [/^node:/, ...Object.keys(manifest.optionalDependencies)],
+    external: [
+      /^node:/,
+      ...Object.keys({ ...manifest.optionalDependencies, ...manifest.peerDependencies }),
+    ],
     onLog(level, { message }) {
       if (level === 'warn') throw new Error(message);
     },

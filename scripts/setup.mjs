@@ -24,6 +24,7 @@ const stamps = join(root, 'node_modules/.cache/qcow2');
 const DEBIAN_PACKAGES = [
   { name: 'qemu-utils', commands: ['qemu-img', 'qemu-io'] },
   { name: 'chromium', commands: ['chromium'] },
+  { name: 'redis-server', commands: ['redis-server'] },
 ];
 
 /** The step that failed has said why. */
