@@ -16,9 +16,10 @@ import { queueAddress } from '../../src/queue/connection.ts';
 import type { QueueStatus } from '../../src/queue/manage.ts';
 import { jobOf, queuedJob } from '../../src/queue/queued-job.ts';
 import { Root } from '../../src/queue/root.ts';
+import { qcow2 } from '../cli/command.ts';
 import { makeContent } from '../support/data.ts';
 import { sha256File } from '../support/digest.ts';
-import { runOk } from '../support/run.ts';
+import { run, runOk } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { PASSWORD, Program, RedisServer } from './queue-support.ts';
 import type { Ended } from './support.ts';
@@ -230,8 +231,9 @@ describe('errors are one line and show no password', () => {
     [['queue', 'status', '--queue', 'redis://127.0.0.1:PORT'], /Could not connect.*NOAUTH/],
     [['queue', 'dance'], /unknown action 'dance': there are status, retry, cancel/],
     [['worker'], /--root DIR is needed/],
-    [['worker', '--root', 'nowhere'], /Could not open 'nowhere'/],
-    [['batch', '-d', '.', 'a.img', '--wait'], /--wait needs --queue/],
+    [['worker', '--root', '.'], /--queue URL is needed.* variable QCOW2_QUEUE/],
+    [['worker', '--queue', 'redis://127.0.0.1', '--root', 'nowhere'], /Could not open 'nowhere'/],
+    [['batch', '-d', '.', 'a.img', '-j', '1', '--wait'], /--wait needs --queue/],
     [['batch', '-d', '.', 'a.img', '--queue', 'env', '-j', '2'], /-j makes no sense with --queue/],
     [
       ['batch', '-d', '.', 'a.img', '--queue', 'env', '--report', 'x.json'],
@@ -239,7 +241,7 @@ describe('errors are one line and show no password', () => {
     ],
   ] as const)('%j', async (args, message) => {
     const given = args.map((arg) => arg.replace('PORT', String(redis.port)));
-    const { status: exit, stderr, stdout } = await start(...given).end;
+    const { status: exit, stderr, stdout } = await qcow2(...given);
     expect([exit, stdout]).toEqual([1, '']);
     expect(stderr).toMatch(/^qcow2: [^\n]+\n$/);
     expect(stderr).toMatch(message);
@@ -249,9 +251,10 @@ describe('errors are one line and show no password', () => {
     const dist = fileURLToPath(new URL('../../dist', import.meta.url));
     const bare = join(dir, 'bare');
     cpSync(join(dist, 'cli'), join(bare, 'dist/cli'), { recursive: true });
+    // Empty, it hides those that folders above may hold.
+    mkdirSync(join(bare, 'node_modules/bullmq'), { recursive: true });
     const main = join(bare, 'dist/cli/main.js');
     const args = [main, 'queue', 'status', '--queue', redis.url];
-    const { run } = await import('../support/run.ts');
     const { status: exit, stderr } = await run(process.execPath, args, dir);
     const text = 'a queue needs two packages that are not here: npm install bullmq ioredis';
     expect([exit, stderr]).toEqual([1, `qcow2: ${text}\n`]);
