@@ -35,7 +35,7 @@ export function queueAddress(text: string): QueueAddress {
     const options: RedisOptions = { host, port: Number(port || 6379), db: Number(db) };
     if (url.username !== '') options.username = decodeURIComponent(url.username);
     if (url.password !== '') options.password = decodeURIComponent(url.password);
-    if (protocol === 'rediss:') options.tls = { servername: host };
+    if (protocol === 'rediss:') options.tls = {};
     return { label, options };
   } catch {
     throw new Qcow2Error(

@@ -275,7 +275,7 @@ describe('parts', () => {
         db: 2,
         username: 'me',
         password: 'a@b',
-        tls: { servername: '::1' },
+        tls: {},
       },
     });
   });
