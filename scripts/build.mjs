@@ -30,7 +30,6 @@ const WORKERS = {
   'convert-worker': 'workers/convert-worker.js',
   'compare-worker': 'workers/compare-worker.js',
   'batch-worker': 'batch/batch-worker.js',
-  'queue-worker': 'queue/queue-worker.js',
 };
 
 /**
@@ -45,7 +44,7 @@ const BUNDLES = [
   },
   {
     folder: 'cli',
-    entries: { main: 'cli/main.js', ...WORKERS },
+    entries: { main: 'cli/main.js', 'queue-worker': 'queue/queue-worker.js', ...WORKERS },
     output: { format: 'cjs', minify: true },
   },
 ];

@@ -62,7 +62,8 @@ export class JobWatch {
   /** Settles when all jobs have ended, or when it is stopped; the jobs go on then. */
   async follow({ ids, jobs, done }: Submission, signal: AbortSignal): Promise<Watched> {
     const began = performance.now();
-    this.#onEvent({ event: 'batch-started', total: jobs.length, concurrency: jobs.length });
+    const concurrency = await this.#queue.getWorkersCount();
+    this.#onEvent({ event: 'batch-started', total: jobs.length, concurrency });
     for (const [job, { inputs, target }] of jobs.entries()) {
       const files = { job, inputs: inputs.map(({ path }) => path), target };
       const fresh = { meter: new RateMeter(), attempts: 0, lane: undefined, failure: undefined };

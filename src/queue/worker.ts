@@ -114,30 +114,36 @@ class QueueWorker {
   }
 
   async run(): Promise<void> {
-    const { signal, graceSeconds } = this.#options;
+    const { signal } = this.#options;
     const stopped = new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
       signal.addEventListener('abort', () => resolve(), { once: true });
     });
     const running = this.#worker.run();
-    await Promise.race([stopped, running]);
+    try {
+      await Promise.race([stopped, running]);
+    } finally {
+      await this.#close();
+      await this.#pool.close();
+    }
+  }
+
+  /** Running jobs finish, or are given back when there is no time left for that. */
+  async #close(): Promise<void> {
+    const grace = 1000 * this.#options.graceSeconds;
+    const abandon = (): void => {
+      // The server is out of reach. Whoever finds the jobs without a worker later does them.
+      this.#connection.close();
+      void this.#pool.close();
+    };
     const timers = [
-      setTimeout(() => this.#abortAll(), 1000 * graceSeconds),
-      // The server may be out of reach. Whoever finds the jobs without a worker later does them.
-      setTimeout(
-        () => {
-          this.#connection.close();
-          void this.#pool.close();
-        },
-        1000 * graceSeconds + GIVE_BACK,
-      ),
+      setTimeout(() => this.#abortAll(), grace),
+      setTimeout(abandon, grace + GIVE_BACK),
     ];
     try {
       await this.#worker.close();
-      await running.catch(() => {});
     } finally {
       for (const timer of timers) clearTimeout(timer);
-      await this.#pool.close();
     }
   }
 
