@@ -49,6 +49,9 @@ const BUNDLES = [
   },
 ];
 
+/** Folders of what only the command line has. */
+const COMMAND_LINE = ['cli', 'queue'];
+
 /** Each module is in one file of a bundle, however many entries use it. */
 async function writeBundle({ folder, entries, output }) {
   const bundle = await rolldown({
@@ -78,7 +81,7 @@ async function writeBundle({ folder, entries, output }) {
 /** Declarations of the library. tsc leaves `.ts` in their imports; what is beside them is `.js`. */
 function writeDeclarations() {
   for (const path of readdirSync(freshOf(modules), { recursive: true, encoding: 'utf8' })) {
-    if (!path.endsWith('.d.ts') || path.startsWith(`cli${sep}`)) continue;
+    if (!path.endsWith('.d.ts') || COMMAND_LINE.includes(path.split(sep)[0])) continue;
     const text = readFileSync(join(freshOf(modules), path), 'utf8');
     const target = join(freshOf(dist), path);
     mkdirSync(dirname(target), { recursive: true });

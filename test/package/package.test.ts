@@ -54,11 +54,13 @@ function read(path: string): string {
 describe('the tarball', () => {
   test('holds bundles, one .d.ts for each source of the library, and eight files more', () => {
     const declarations = sourcesBelow('src')
-      .filter((name) => !name.startsWith('cli/'))
+      .filter((name) => !/^(cli|queue)\//.test(name))
       .map((name) => `dist/${name}.d.ts`);
     const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
     const library = ['index.js', 'node.js', ...workers].map((name) => `dist/${name}`);
-    const commandLine = ['main.js', ...workers].map((name) => `dist/cli/${name}`);
+    const commandLine = ['main.js', 'queue-worker.js', ...workers].map(
+      (name) => `dist/cli/${name}`,
+    );
     const beside = [
       'CHANGELOG.md',
       'LICENSE',
