@@ -197,8 +197,11 @@ class QueueWorker {
     outcome: PoolOutcome,
   ): Promise<QueuedResult> {
     if ('failed' in outcome) {
+      const isAborted = outcome.failed.code === 'ABORTED';
+      // Whoever has the job by now may have removed what was being written.
+      if (!isAborted && !running.isLost) await this.#holds(queued, token, running);
       if (running.isLost) return this.#leave(queued, running);
-      if (outcome.failed.code === 'ABORTED') return this.#giveBack(queued, token);
+      if (isAborted) return this.#giveBack(queued, token);
       return this.#fail(queued, outcome.failed, running.attempt);
     }
     const { sources: _, ...result } = outcome.finished;
