@@ -1,6 +1,8 @@
 import * as fs from 'node:fs';
 import { parentPort } from 'node:worker_threads';
+import { fileIdentity } from '../batch/file-identity.ts';
 import { failureOf, makeFolder } from '../batch/job-thread.ts';
+import { filesWritten } from '../batch/jobs.ts';
 import { JobKernels, type PhaseProgress, runJob } from '../batch/run-job.ts';
 import { Qcow2Error } from '../errors.ts';
 import { ioError } from '../storage/file.ts';
@@ -44,7 +46,6 @@ async function run(request: Extract<ThreadMessage, { job: unknown }>): Promise<v
   const finished = await runJob(job, {
     threads: 1,
     blocking: true,
-    identify: true,
     partialTag,
     kernels,
     signal: controller.signal,
@@ -55,6 +56,8 @@ async function run(request: Extract<ThreadMessage, { job: unknown }>): Promise<v
       await requireJob();
     },
   });
+  // Of the sources it is known what they were; looking for files below them would take opening them twice.
+  finished.targets = filesWritten(job).map(fileIdentity);
   reply({ finished, seconds: (performance.now() - began) / 1000 });
 }
 
