@@ -63,10 +63,13 @@ const BUNDLES = [
   },
   {
     folder: 'cli',
-    entries: { main: 'cli/main.js', ...WORKERS },
+    entries: { main: 'cli/main.js', 'queue-worker': 'queue/queue-worker.js', ...WORKERS },
     output: { format: 'cjs', minify: true },
   },
 ];
+
+/** Folders of what only the command line has. */
+const COMMAND_LINE = ['cli', 'queue'];
 
 /** Each module is in one file of a bundle, however many entries use it. */
 async function writeBundle({ folder, entries, output, replaces = {} }) {
@@ -84,7 +87,10 @@ async function writeBundle({ folder, entries, output, replaces = {} }) {
     ],
     // Else the name of the temporary folder is told in comments.
     experimental: { attachDebugInfo: 'none' },
-    external: [/^node:/, ...Object.keys(manifest.optionalDependencies)],
+    external: [
+      /^node:/,
+      ...Object.keys({ ...manifest.optionalDependencies, ...manifest.peerDependencies }),
+    ],
     onLog(level, { message }) {
       if (level === 'warn') throw new Error(message);
     },
@@ -101,7 +107,8 @@ async function writeBundle({ folder, entries, output, replaces = {} }) {
 /** Declarations of the library. tsc leaves `.ts` in their imports; what is beside them is `.js`. */
 function writeDeclarations() {
   for (const path of readdirSync(freshOf(modules), { recursive: true, encoding: 'utf8' })) {
-    if (!path.endsWith('.d.ts') || path.startsWith(`cli${sep}`)) continue;
+    if (!path.endsWith('.d.ts')) continue;
+    if (COMMAND_LINE.some((folder) => path.startsWith(`${folder}${sep}`))) continue;
     const text = readFileSync(join(freshOf(modules), path), 'utf8');
     const target = join(freshOf(dist), path);
     mkdirSync(dirname(target), { recursive: true });

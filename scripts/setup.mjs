@@ -26,6 +26,7 @@ const DEBIAN_PACKAGES = [
   { name: 'chromium', commands: ['chromium'] },
   { name: 'firefox-esr', commands: ['firefox-esr'] },
   { name: 'seabios', files: ['/usr/share/seabios/bios.bin'] },
+  { name: 'redis-server', commands: ['redis-server'] },
 ];
 
 /** The step that failed has said why. */

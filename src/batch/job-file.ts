@@ -92,6 +92,28 @@ export function parseJobs(text: string, file: string): BatchJob[] {
   return LINES_NAME.test(file) ? reader.readLines(plain) : reader.readWhole(plain);
 }
 
+/**
+ * A job as a job file would have it. Names in it are taken as they are.
+ * @throws Qcow2Error INVALID_ARGUMENT: job files have no words for it
+ */
+export function jobEntry({ inputs, targetFormat, allowExternal = [], ...job }: BatchJob): object {
+  const [first] = inputs;
+  const format = first?.format;
+  for (const { path: input, format: own, ...named } of inputs)
+    if (own !== format || Object.values(named).some((value) => value !== undefined)) {
+      const text = `'${input}' is given more than a job file can say: one format for all inputs`;
+      throw new Qcow2Error('INVALID_ARGUMENT', text, { file: input });
+    }
+  const names = inputs.map(({ path: name }) => name);
+  return {
+    ...job,
+    input: names.length === 1 ? names[0] : names,
+    ...(format !== undefined && { inputFormat: format }),
+    format: targetFormat,
+    ...(allowExternal.length > 0 && { allowExternal }),
+  };
+}
+
 type Values = Record<string, unknown>;
 
 class JobFileReader {

@@ -88,7 +88,8 @@ export class JobThread {
   }
 }
 
-function failureOf(error: unknown): JobFailure {
+/** An error as it is told of outside the thread. */
+export function failureOf(error: unknown): JobFailure {
   const message = error instanceof Error ? error.message : String(error);
   if (isQcow2Error(error)) return { code: error.code, message, isTransient: isTransient(error) };
   return { code: 'INTERNAL', message: `internal error: ${message}`, isTransient: false };
@@ -113,7 +114,11 @@ async function sync(file: string): Promise<void> {
   }
 }
 
-function makeFolder(target: string): void {
+/**
+ * The folder of a target, if need be.
+ * @throws Qcow2Error IO, NOT_FOUND
+ */
+export function makeFolder(target: string): void {
   const folder = path.dirname(target);
   try {
     fs.mkdirSync(folder, { recursive: true });

@@ -33,6 +33,11 @@ export interface RunJobOptions extends ThreadOptions {
   partialTag?: string | undefined;
   /** Note which files were read, backing files too, and what they were; default false. */
   identify?: boolean | undefined;
+  /**
+   * Called with the target when it is whole and all that was asked for is well, before it gets its name.
+   * What it throws leaves nothing of it. A queue asks here whether the job is still that of its worker.
+   */
+  beforePublish?: ((written: WrittenTarget) => void | Promise<void>) | undefined;
   /** Serve nothing else meanwhile; their memory is taken back at the end. Default new ones. */
   kernels?: JobKernels | undefined;
 }
@@ -210,7 +215,7 @@ class JobRun {
 
   async #convert(): Promise<void> {
     const { checkSource: _, verify, checksum: algorithm, digest: __, ...job } = this.#job;
-    const { threads, blocking, durable, partialTag, signal } = this.#options;
+    const { threads, blocking, durable, partialTag, signal, beforePublish } = this.#options;
     const report = this.#progressOf('convert');
     const reads = verify === true || algorithm !== undefined;
     await this.#timed('convert', () =>
@@ -227,7 +232,10 @@ class JobRun {
           this.#written = written;
           return report(done, total);
         },
-        ...(reads && { beforePublish: (written) => this.#readAgain(written) }),
+        beforePublish: async (written) => {
+          if (reads) await this.#readAgain(written);
+          await beforePublish?.(written);
+        },
       }),
     );
   }

@@ -105,7 +105,8 @@ function checkOperands(spec: VerbSpec, operands: readonly string[]): void {
   if (operands.length < spec.minOperands)
     throw usage(`missing operand, expected: ${spec.operands}`);
   if (operands.length <= spec.maxOperands) return;
-  throw usage(`unexpected operand '${operands[spec.maxOperands]}', expected: ${spec.operands}`);
+  const expected = spec.operands === '' ? 'options only' : spec.operands;
+  throw usage(`unexpected operand '${operands[spec.maxOperands]}', expected: ${expected}`);
 }
 
 function usage(

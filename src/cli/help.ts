@@ -25,7 +25,7 @@ export function verbHelp(verb: VerbName): string {
   const { summary, operands, operandHelp = [] }: VerbSpec = VERBS[verb];
   const options = optionsOf(verb).filter((option) => option.refused === undefined);
   return [
-    `usage: qcow2 ${verb} [options] ${operands}`,
+    `usage: qcow2 ${verb} [options] ${operands}`.trimEnd(),
     summary,
     '',
     ...(operandHelp.length > 0 ? ['Operands:'] : []),

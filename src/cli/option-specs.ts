@@ -75,3 +75,15 @@ export const COMPRESS = {
   short: 'c',
   help: 'compress the target (qcow2 only)',
 } as const;
+export const QUEUE = {
+  name: 'queue',
+  long: 'queue',
+  argument: 'URL',
+  help: 'redis://HOST[:PORT][/DB], rediss:// for TLS, or env: the URL is in the variable QCOW2_QUEUE, where no other user sees its password',
+} as const;
+export const LOG = {
+  name: 'log',
+  long: 'log',
+  argument: 'STYLE',
+  help: 'style of the log, human (default) or json',
+} as const;

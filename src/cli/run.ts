@@ -32,6 +32,8 @@ const COMMANDS: { readonly [V in VerbName]: () => Promise<Command<V>> } = {
   commit: () => import('./commands/commit.ts'),
   adopt: () => import('./commands/adopt.ts'),
   batch: () => import('./commands/batch.ts'),
+  worker: () => import('./commands/worker.ts'),
+  queue: () => import('./commands/queue.ts'),
   completion: () => import('./commands/completion.ts'),
 };
 
@@ -93,13 +95,14 @@ const UNLOCKED_WARNING =
 
 /** Whether files will be opened, unless another program has locked them. */
 function checksLocks<V extends VerbName>(verb: V, args: Arguments<V>): boolean {
-  if (verb === 'completion' || args.operands.length === 0) return false;
+  if (verb === 'completion' || verb === 'queue' || args.operands.length === 0) return false;
   return !args.has('force-share' as OptionName<V>);
 }
 
 /** Whether there will be a batch for which a thread besides this one is started. */
 function startsThreads(args: Arguments<'batch'>): boolean {
-  if (args.operands.length === 0 || args.has('jobs') || args.has('memory')) return false;
+  if (args.operands.length === 0 || args.has('queue')) return false;
+  if (args.has('jobs') || args.has('memory')) return false;
   return availableParallelism() > 1;
 }
 
@@ -120,7 +123,12 @@ function usageError(message: string, verb?: VerbName): Qcow2Error {
 /** An error as the line people and scripts read. */
 export function errorLine(error: unknown): string {
   const text = isQcow2Error(error) ? error.message : `internal error: ${error}`;
-  return `qcow2: ${printable(text.trimEnd())}\n`;
+  return `qcow2: ${printable(withoutPasswords(text.trimEnd()))}\n`;
+}
+
+/** A URL that was given where none belongs is part of the error. */
+function withoutPasswords(text: string): string {
+  return text.replace(/\b([a-z][a-z0-9+.-]*:\/\/)[^\s']*@/gi, '$1***@');
 }
 
 function version(): string {

@@ -99,3 +99,21 @@ export function parseWholeNumber(text: string, what: string): number {
   }
   return value;
 }
+
+/**
+ * A whole number within limits.
+ * @throws Qcow2Error INVALID_ARGUMENT
+ */
+export function wholeNumber(text: string, what: string, least: number, most: number): number {
+  const count = parseWholeNumber(text, what);
+  if (count >= least && count <= most) return count;
+  const range = `${least} to ${most} are possible`;
+  throw new Qcow2Error('INVALID_ARGUMENT', `invalid ${what} '${text}': ${range}`);
+}
+
+const MAX_RETRIES = 1000;
+
+/** How often a job is tried again; undefined: that was not said. */
+export function retriesOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : wholeNumber(text, 'number of retries', 0, MAX_RETRIES);
+}

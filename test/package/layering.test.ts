@@ -21,10 +21,32 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   node: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations'],
   workers: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations', 'node'],
   batch: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations', 'node', 'workers'],
-  cli: ['format', 'storage', 'kernel', 'codecs', 'image', 'operations', 'node', 'workers', 'batch'],
+  queue: [
+    'format',
+    'storage',
+    'kernel',
+    'codecs',
+    'image',
+    'operations',
+    'node',
+    'workers',
+    'batch',
+  ],
+  cli: [
+    'format',
+    'storage',
+    'kernel',
+    'codecs',
+    'image',
+    'operations',
+    'node',
+    'workers',
+    'batch',
+    'queue',
+  ],
 };
 const ROOMS = Object.keys(BELOW);
-const USES_NODE = ['node', 'workers', 'batch', 'cli'];
+const USES_NODE = ['node', 'workers', 'batch', 'queue', 'cli'];
 
 interface Probe {
   file: string;
@@ -60,6 +82,9 @@ probes.push(
   { file: 'src/storage/file.ts', specifier: './file-gate.ts', allowed: true },
   { file: 'src/storage/file.ts', specifier: '../format/x.ts', allowed: false },
   { file: 'src/storage/memory.ts', specifier: './file.ts', allowed: false },
+  { file: 'src/queue/probe.ts', specifier: 'bullmq', allowed: true },
+  { file: 'src/queue/probe.ts', specifier: 'ioredis', allowed: true },
+  { file: 'src/cli/probe.ts', specifier: 'bullmq', allowed: false },
   { file: 'src/kernel/scalar/probe.ts', specifier: '../abi.ts', allowed: true },
   { file: 'src/kernel/scalar/probe.ts', specifier: '../../image/x.ts', allowed: false },
   { file: 'src/cli/commands/probe.ts', specifier: '../../workers/x.ts', allowed: true },

@@ -5,6 +5,8 @@ interface LockedPackage {
   dependencies?: Record<string, string>;
   optionalDependencies?: Record<string, string>;
   devDependencies?: Record<string, string>;
+  peerDependencies?: Record<string, string>;
+  peerDependenciesMeta?: Record<string, object>;
 }
 
 const text = readFileSync(new URL('../../package-lock.json', import.meta.url), 'utf8');
@@ -18,12 +20,14 @@ test('the lock file names no registry', () => {
 });
 
 test('the lock file is that of package.json', () => {
-  const { dependencies, optionalDependencies, devDependencies } = packages[''] ?? {};
-  expect({ dependencies, optionalDependencies, devDependencies }).toEqual({
-    dependencies: manifest.dependencies,
-    optionalDependencies: manifest.optionalDependencies,
-    devDependencies: manifest.devDependencies,
-  });
+  const kinds = [
+    'dependencies',
+    'optionalDependencies',
+    'devDependencies',
+    'peerDependencies',
+    'peerDependenciesMeta',
+  ] as const;
+  for (const kind of kinds) expect(packages['']?.[kind]).toEqual(manifest[kind]);
 });
 
 /** `npm ci` refuses a lock file that lacks one, be it for another platform. */

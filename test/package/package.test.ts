@@ -54,12 +54,14 @@ function read(path: string): string {
 describe('the tarball', () => {
   test('holds bundles, one .d.ts for each source of the library, and eight files more', () => {
     const declarations = sourcesBelow('src')
-      .filter((name) => !name.startsWith('cli/'))
+      .filter((name) => !/^(cli|queue)\//.test(name))
       .map((name) => `dist/${name}.d.ts`);
     const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
     const entries = ['blocks.js', 'browser.js', 'index.js', 'node.js', 'slim/index.js', 'v86.js'];
     const library = [...entries, ...workers, 'browser/worker.js'].map((name) => `dist/${name}`);
-    const commandLine = ['main.js', ...workers].map((name) => `dist/cli/${name}`);
+    const commandLine = ['main.js', 'queue-worker.js', ...workers].map(
+      (name) => `dist/cli/${name}`,
+    );
     const beside = [
       'CHANGELOG.md',
       'LICENSE',

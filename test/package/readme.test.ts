@@ -1,5 +1,13 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
@@ -59,6 +67,45 @@ test('the code works as written', async () => {
     expect(result.stderr).toBe('');
   }
 });
+
+test('the commands of a fleet work as written', { timeout: 60_000 }, async () => {
+  const [jobs = ''] = blocks('json');
+  const fleet = join(folder, 'fleet');
+  mkdirSync(fleet);
+  writeFileSync(join(fleet, 'jobs.json'), jobs);
+  const disks = [['disk.raw'], ['-f', 'qcow2', 'other.qcow2']];
+  for (const disk of disks)
+    execFileSync(process.execPath, [main, 'create', ...disk, '8M'], {
+      cwd: fleet,
+      stdio: 'ignore',
+    });
+  const over = ['-f', 'qcow2', '-b', 'other.qcow2', '-F', 'qcow2', 'overlay.qcow2'];
+  execFileSync(process.execPath, [main, 'create', ...over], { cwd: fleet, stdio: 'ignore' });
+  // A server of the test's own; the packages are there.
+  const port = await freePort();
+  const [block = ''] = blocks('bash');
+  const [install = '', ...commands] = block.split('\n');
+  expect(install).toMatch(/^npm install /);
+  const script = commands
+    .join('\n')
+    .replaceAll('127.0.0.1/', `127.0.0.1:${port}/`)
+    .replace('redis-server', `redis-server --bind 127.0.0.1 --port ${port}`);
+  const around = `PATH='${join(folder, 'bin')}${delimiter}'"$PATH"; set -e
+    trap 'kill $(jobs -p); redis-cli -p ${port} shutdown nosave' EXIT
+    ${script}`;
+  const result = await run('bash', ['-c', around], fleet);
+  expect(result.status, describeRun(result)).toBe(0);
+  for (const name of ['a.qcow2', 'b.raw']) expect(existsSync(join(fleet, name)), name).toBe(true);
+});
+
+/** A port nobody listens on. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
 
 test('every verb of the command line is shown, and none is said to be missing', async () => {
   const { stdout } = await run(process.execPath, [main, '--help'], folder);

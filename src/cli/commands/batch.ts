@@ -6,14 +6,13 @@ import { BatchProgress } from '../../batch/progress-state.ts';
 import { Qcow2Error } from '../../errors.ts';
 import { type Arguments, asksForOptionList } from '../arguments.ts';
 import { BarLog, type BatchLog, JsonLog, LineLog } from '../batch-log.ts';
+import type { JobRunner } from '../batch-queue.ts';
 import { ReportFiles } from '../batch-report.ts';
 import { CACHE_MODES } from '../cache-modes.ts';
 import { inputOptions, knownFormat } from '../common-options.ts';
 import type { Context } from '../context.ts';
 import { CreateOptionValues, createOptionsHelp } from '../create-options.ts';
-import { parseSize, parseWholeNumber } from '../sizes.ts';
-
-const MAX_RETRIES = 1000;
+import { parseSize, retriesOf, wholeNumber } from '../sizes.ts';
 
 /** `qcow2 batch`: converts many images; one that fails does not stop the others. */
 export async function run(args: Arguments<'batch'>, context: Context): Promise<number> {
@@ -23,9 +22,13 @@ export async function run(args: Arguments<'batch'>, context: Context): Promise<n
   }
   const style = args.choice('log', ['human', 'json']);
   if (style === 'json' && args.has('quiet')) throw invalid('-q and --log=json exclude each other');
-  const options = batchOptions(args);
+  const runJobs = args.has('queue')
+    ? (await import('../batch-queue.ts')).queueRunner(args, context)
+    : localRunner(args);
   const reports = await ReportFiles.prepare(args.values('report'));
   const jobs = readJobs(args);
+  if (args.has('queue') && !args.has('wait'))
+    return (await import('../batch-queue.ts')).submit(jobs, args, context);
   const signal = context.interruptible();
   const log = style === 'json' ? new JsonLog(context) : humanLog(context, args.has('quiet'));
   const progress = new BatchProgress();
@@ -39,7 +42,7 @@ export async function run(args: Arguments<'batch'>, context: Context): Promise<n
       reports?.add(event);
       log.event(event);
     };
-    const summary = await runBatch(jobs, { ...options, blocking: true, signal, onEvent });
+    const summary = await runJobs(jobs, { signal, onEvent });
     log.close();
     reports?.write();
     log.end(summary);
@@ -64,9 +67,15 @@ function humanLog(context: Context, quiet: boolean): BatchLog {
   });
 }
 
+function localRunner(args: Arguments<'batch'>): JobRunner {
+  if (args.has('wait')) throw invalid('--wait needs --queue: without it a batch waits always');
+  const options = batchOptions(args);
+  return (jobs, control) => runBatch(jobs, { ...options, ...control, blocking: true });
+}
+
 function batchOptions(args: Arguments<'batch'>): BatchOptions {
   const jobs = args.value('jobs');
-  const retries = args.value('retries');
+  const retries = retriesOf(args.value('retries'));
   const journal = journalOf(args);
   if (journal !== undefined && args.value('cache') === 'unsafe')
     throw invalid('-t unsafe makes no sense with a journal, which must not say more than is true');
@@ -83,9 +92,7 @@ function batchOptions(args: Arguments<'batch'>): BatchOptions {
     ...(jobs !== undefined && {
       concurrency: wholeNumber(jobs, 'number of images at a time', 1, MAX_CONCURRENCY),
     }),
-    ...(retries !== undefined && {
-      retries: wholeNumber(retries, 'number of retries', 0, MAX_RETRIES),
-    }),
+    ...(retries !== undefined && { retries }),
   };
 }
 
@@ -157,12 +164,6 @@ function jobsFromArguments(args: Arguments<'batch'>): BatchJob[] {
     ...level,
   };
   return jobsFromInputs(expandPatterns(args.operands), common);
-}
-
-function wholeNumber(text: string, what: string, least: number, most: number): number {
-  const count = parseWholeNumber(text, what);
-  if (count >= least && count <= most) return count;
-  throw invalid(`invalid ${what} '${text}': ${least} to ${most} are possible`);
 }
 
 function progressLine({ ended, total, fraction }: BatchProgress): string {
