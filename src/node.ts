@@ -20,8 +20,9 @@ export {
   openImage,
 } from './node/open-image.ts';
 export type { OpenStorageOptions } from './node/open-storage.ts';
+export { type SpillOptions, spillStorage } from './node/spill.ts';
 export { type FileOptions, FileStorage } from './storage/file.ts';
 export { type CompareFilesOptions, compareFiles } from './workers/compare-files.ts';
 export { type ConvertFileOptions, convertFile } from './workers/convert-file.ts';
-export type { InputFiles } from './workers/messages.ts';
+export type { InputFile, InputFiles } from './workers/messages.ts';
 export type { ThreadOptions } from './workers/worker-pool.ts';

@@ -192,6 +192,12 @@ export const VERBS = {
         long: 'skip-broken-bitmaps',
         help: 'with --bitmaps: leave out bitmaps that were not closed properly',
       },
+      {
+        name: 'spill',
+        long: 'spill',
+        argument: 'DIR',
+        help: 'folder of a temporary file for an input that is no file and too large for memory (64 MiB)',
+      },
       FORCE_SHARE,
       IMAGE_OPTS,
       ALLOW_EXTERNAL,

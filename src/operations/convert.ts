@@ -29,7 +29,7 @@ import { fetchedAhead, isRemote } from './fetch-ahead.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
 /** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
-const CHUNK_BYTES = 2 * 1024 * 1024;
+export const CHUNK_BYTES = 2 * 1024 * 1024;
 
 /** What to convert to. */
 export interface ConvertOptions extends OperationControl {
@@ -80,9 +80,12 @@ export interface ConvertStepOptions {
       };
 }
 
+/** Where chunks of a disk come from. */
+export type ChunkSource = Pick<Source, 'images' | 'read' | 'prefetch'>;
+
 /** What one thread converts with. */
 export interface ConvertParts {
-  source: Source;
+  source: ChunkSource;
   storage: Storage;
   dataStorage: Storage;
   kernel: Kernel;
@@ -93,7 +96,7 @@ export interface ConvertParts {
 
 /** Converts single chunks. Each thread has its own, over its own files and kernel. */
 export class ConvertStep {
-  readonly #source: Source;
+  readonly #source: ChunkSource;
   readonly #chunk: Region;
   readonly #raw: RawWriter | undefined;
   readonly #qcow2: Qcow2Writer | undefined;
@@ -101,7 +104,7 @@ export class ConvertStep {
   readonly #leave: Uint8Array | undefined;
 
   private constructor(
-    source: Source,
+    source: ChunkSource,
     chunk: Region,
     writer: RawWriter | Qcow2Writer,
     options: ConvertStepOptions,
@@ -169,6 +172,7 @@ export interface ChunkExecutor {
 
 /** A conversion about to run: what an executor needs to set up its threads. */
 export interface Conversion extends ConvertParts {
+  source: Source;
   /** Guest offsets of the chunks, ascending; every call lists them anew. */
   chunks: () => AsyncIterable<number>;
 }

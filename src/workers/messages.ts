@@ -1,13 +1,20 @@
 import type { SnapshotQuery } from '../image/identify.ts';
 import type { ChunkRecord } from '../image/target.ts';
-import type { NamedFiles } from '../node/open-image.ts';
+import type { InputCopy, NamedFiles } from '../node/open-image.ts';
 import type { DiskRange } from '../operations/chunks.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
 import type { HttpOptions } from '../storage/http.ts';
 
+/** An image, and where it is read if its name does not lead there any more. */
+export interface InputFile extends NamedFiles {
+  path: string;
+  /** @internal */
+  copy?: InputCopy | undefined;
+}
+
 /** Inputs as every thread opens them for itself. */
 export interface InputFiles {
-  inputs: readonly (NamedFiles & { path: string })[];
+  inputs: readonly InputFile[];
   snapshot?: string | SnapshotQuery | undefined;
   allowExternal?: readonly string[] | 'any' | undefined;
   /** How http and https URLs are read. */
