@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import { type ByteSource, ByteStream } from '../storage/byte-stream.ts';
-import { FileStorage } from '../storage/file.ts';
+import { FileStorage, ioError } from '../storage/file.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 
@@ -100,14 +100,20 @@ async function spillToFile(
 function temporaryFile(folder: string, name: string): FileStorage {
   const unique = Math.random().toString(36).slice(2);
   const realPath = path.join(folder, `.qcow2-${unique}.spill`);
-  const file = new FileStorage(`spilled copy of ${name}`, {
-    realPath,
-    mode: 'create',
-    sync: true,
-    permissions: 0o600,
-  });
-  fs.unlinkSync(realPath);
-  return file;
+  const shown = `temporary file in ${folder}`;
+  try {
+    const file = new FileStorage(shown, {
+      realPath,
+      mode: 'create',
+      sync: true,
+      permissions: 0o600,
+    });
+    fs.unlinkSync(realPath);
+    return file;
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : error;
+    throw ioError(cause, `Could not keep ${name} in a file in '${folder}'`, folder);
+  }
 }
 
 /** Writes what is not zeros. */

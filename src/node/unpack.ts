@@ -25,6 +25,9 @@ export function packingByName(path: string): Packing | undefined {
 
 /** What the first bytes of a file look like. */
 export function packingOf(bytes: Uint8Array): Packing | undefined {
+  // A zstd file may begin with a frame that is to be skipped.
+  const [first = 0, ...next] = bytes.subarray(0, 4);
+  if (first >> 4 === 5 && [0x2a, 0x4d, 0x18].every((byte, i) => next[i] === byte)) return 'zstd';
   return SUFFIXES.find(({ magic }) => magic.every((byte, i) => bytes[i] === byte))?.packing;
 }
 
