@@ -126,12 +126,16 @@ export const VERBS = {
     ],
   },
   convert: {
-    summary: 'Copy one image, or several one after the other, into a new image.',
+    summary:
+      'Copy one image, or several one after the other, into a new image; - is standard input.',
     operands: 'FILE... TARGET',
     minOperands: 2,
     maxOperands: Number.POSITIVE_INFINITY,
     options: [
-      { ...FORMAT, help: 'format of the inputs, qcow2 or raw; found out if not given' },
+      {
+        ...FORMAT,
+        help: 'format of the inputs, qcow2 or raw, of names in .gz, .zst and .xz what is inside; found out if not given',
+      },
       TARGET_FORMAT,
       CREATE_OPTIONS,
       COMPRESS,
