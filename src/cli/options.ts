@@ -127,7 +127,7 @@ export const VERBS = {
   },
   convert: {
     summary:
-      'Copy one image, or several one after the other, into a new image; - is standard input.',
+      'Copy one image, or several one after the other, into a new image.',
     operands: 'FILE... TARGET',
     minOperands: 2,
     maxOperands: Number.POSITIVE_INFINITY,
