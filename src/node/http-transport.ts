@@ -8,10 +8,10 @@ import { PRIVATE_HEADERS } from '../storage/http-transport.ts';
 const MAX_REDIRECTIONS = 20;
 
 /**
- * Bytes taken from a socket at once. The parser copies each part of a body; parts of 64 KiB and more
- * have glibc give memory back and take it anew, a page at a time.
+ * Bytes taken from a socket at once. The parser copies each part of a body; larger parts have glibc give
+ * memory back and take it anew, a page at a time.
  */
-const SOCKET_BYTES = 32 * 1024;
+const SOCKET_BYTES = 16 * 1024;
 
 /** The answer each socket is receiving, once what had come before it was asked for is used up. */
 const receiving = new WeakMap<net.Socket, http.IncomingMessage>();
