@@ -51,6 +51,11 @@ export {
 } from './operations/compare.ts';
 export type { OperationControl } from './operations/control.ts';
 export { type ConvertOptions, convert } from './operations/convert.ts';
+export {
+  type ConvertStreamOptions,
+  convertStream,
+  type StreamedImageOptions,
+} from './operations/convert-stream.ts';
 export type { BitmapCopying } from './operations/copy-bitmaps.ts';
 export { type CreateOptions, create } from './operations/create.ts';
 export {
@@ -91,6 +96,7 @@ export {
 export { type ReadableImage, type ReadableOptions, toReadable } from './operations/stream.ts';
 export type { ImageTarget, WritableStorage } from './operations/target.ts';
 export { BlobStorage } from './storage/blob.ts';
+export type { ByteSource } from './storage/byte-stream.ts';
 export { type HttpOptions, HttpStorage } from './storage/http.ts';
 export type { HttpRequestOptions } from './storage/http-request.ts';
 export { MemoryStorage } from './storage/memory.ts';

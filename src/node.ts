@@ -49,6 +49,7 @@ export {
 } from './node/open-image.ts';
 export type { OpenStorageOptions } from './node/open-storage.ts';
 export { type RebaseFileOptions, rebaseFile } from './node/rebase-file.ts';
+export { type SpillOptions, spillStorage } from './node/spill.ts';
 export { type FileOptions, FileStorage } from './storage/file.ts';
 export {
   type ComparedFile,
@@ -60,5 +61,5 @@ export {
   convertFile,
   type WrittenTarget,
 } from './workers/convert-file.ts';
-export type { InputFiles } from './workers/messages.ts';
+export type { InputFile, InputFiles } from './workers/messages.ts';
 export type { ThreadOptions } from './workers/worker-pool.ts';

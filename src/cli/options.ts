@@ -148,7 +148,10 @@ export const VERBS = {
     minOperands: 2,
     maxOperands: Number.POSITIVE_INFINITY,
     options: [
-      { ...FORMAT, help: 'format of the inputs, qcow2 or raw; found out if not given' },
+      {
+        ...FORMAT,
+        help: 'format of the inputs, qcow2 or raw, of names in .gz, .zst and .xz what is inside; found out if not given',
+      },
       TARGET_FORMAT,
       CREATE_OPTIONS,
       COMPRESS,
@@ -208,6 +211,12 @@ export const VERBS = {
         name: 'skip-broken-bitmaps',
         long: 'skip-broken-bitmaps',
         help: 'with --bitmaps: leave out bitmaps that were not closed properly',
+      },
+      {
+        name: 'spill',
+        long: 'spill',
+        argument: 'DIR',
+        help: 'folder of a temporary file for an input that is no file and too large for memory (64 MiB)',
       },
       FORCE_SHARE,
       IMAGE_OPTS,

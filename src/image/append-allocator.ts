@@ -56,6 +56,11 @@ export class AppendAllocator {
     return inLast ? Math.ceil(streamEnd / 512) * 512 : clusters;
   }
 
+  /** Leaves out the clusters before `cluster` that were not handed out: they stay unused. */
+  static skipTo(state: Float64Array, cluster: number): void {
+    state[NEXT_CLUSTER] = cluster;
+  }
+
   /** Starts collecting the references of a chunk. */
   begin(): void {
     const open = this.#streamCluster() ?? 0;

@@ -44,8 +44,7 @@ export class NewImageFile {
   }
 
   /**
-   * Writes what is left, and the header last: of its cluster the first sector, which makes an image of
-   * the file, comes when extensions and names are there, for a write may be cut short between sectors.
+   * Writes what is left, and the header last.
    * @param bitmaps what the bitmaps extension says, if bitmaps were written
    */
   async finish(bitmaps?: Omit<BitmapsPointer, 'reserved'>): Promise<void> {
@@ -62,9 +61,17 @@ export class NewImageFile {
         ? headEnd
         : AppendAllocator.end(this.allocatorState, clusterSize);
     await this.#storage.truncate!(Math.max(end, refcountTableOffset));
-    const header = headerCluster(bitmaps ? withBitmaps(this.layout, bitmaps) : this.layout);
-    if (header.length > SECTOR_SIZE)
-      await this.#storage.write!(SECTOR_SIZE, header.subarray(SECTOR_SIZE));
-    await this.#storage.write!(0, header.subarray(0, SECTOR_SIZE));
+    await writeHeader(this.#storage, bitmaps ? withBitmaps(this.layout, bitmaps) : this.layout);
   }
+}
+
+/**
+ * Writes the header of an image that is complete but for it: of its cluster the first sector, which
+ * makes an image of the file, comes when extensions and names are there, for a write may be cut short
+ * between sectors.
+ */
+export async function writeHeader(storage: Storage, layout: NewImageLayout): Promise<void> {
+  const header = headerCluster(layout);
+  if (header.length > SECTOR_SIZE) await storage.write!(SECTOR_SIZE, header.subarray(SECTOR_SIZE));
+  await storage.write!(0, header.subarray(0, SECTOR_SIZE));
 }

@@ -18,7 +18,7 @@ import type { ChunkRecord, ChunkWriter, NewEntries, Turn } from './target.ts';
 export interface Qcow2WriterOptions {
   geometry: Geometry;
   version: 2 | 3;
-  /** Length of the disk in bytes. */
+  /** Length of the disk in bytes; Infinity as long as it is not known. */
   size: number;
   l1TableOffset: number;
   /** Guest data goes to the external data file, at its guest offset. */

@@ -19,10 +19,18 @@ export class RefcountWriter {
   readonly #block: Region;
   /** Index of the block in memory, -1 for none. */
   #index = -1;
-  /** Blocks below this index are on disk and in the table. */
+  /** Blocks below this index are on disk, and in the table as far as it reaches. */
   #written = 0;
+  readonly #tableMayMove: boolean;
 
-  constructor(storage: Storage, layout: NewImageLayout, kernel: Kernel) {
+  /** @param tableMayMove blocks the table has no room for are no error: `moveTable` comes */
+  constructor(
+    storage: Storage,
+    layout: NewImageLayout,
+    kernel: Kernel,
+    { tableMayMove = false } = {},
+  ) {
+    this.#tableMayMove = tableMayMove;
     this.#storage = storage;
     this.#kernel = kernel;
     this.#layout = layout;
@@ -50,16 +58,31 @@ export class RefcountWriter {
   async flush(): Promise<void> {
     if (this.#index < 0) return;
     const { refcountTableOffset, refcountTableClusters } = this.#layout.header;
-    if (this.#index * 8 >= refcountTableClusters * this.#geometry.clusterSize) {
+    const room = (refcountTableClusters * this.#geometry.clusterSize) / 8;
+    if (this.#index >= room && !this.#tableMayMove) {
       const text = `refcount table: no entry for block ${this.#index} in ${refcountTableClusters} clusters; the image holds more clusters than it was laid out for`;
       throw new Qcow2Error('TOO_LARGE', text, { structure: 'refcount table' });
     }
     await this.#storage.write!(this.#offset(this.#index), this.#block.bytes);
     for (; this.#written <= this.#index; this.#written++) {
+      if (this.#written >= room) continue;
       const entry = new Uint8Array(8);
       writeRefcountTableEntry(new DataView(entry.buffer), 0, this.#offset(this.#written));
       await this.#storage.write!(refcountTableOffset + this.#written * 8, entry);
     }
+  }
+
+  /** Uncounts a cluster of the head that turned out not to be needed. */
+  async release(cluster: number): Promise<void> {
+    await this.#fill(cluster, 1, -1);
+  }
+
+  /** Writes the blocks, and a table of all of them to another place. */
+  async moveTable(offset: number): Promise<void> {
+    await this.flush();
+    const table = new DataView(new ArrayBuffer(this.#written * 8));
+    for (let i = 0; i < this.#written; i++) writeRefcountTableEntry(table, i * 8, this.#offset(i));
+    await this.#storage.write!(offset, new Uint8Array(table.buffer));
   }
 
   async #fill(cluster: number, count: number, references: number): Promise<void> {

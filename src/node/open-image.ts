@@ -5,9 +5,11 @@ import type { SnapshotQuery } from '../image/identify.ts';
 import { Image, type OpenOptions } from '../image/image.ts';
 import { type OutsideResolver, refusal } from '../image/open-gate.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { FileStorage } from '../storage/file.ts';
 import { folderGate, openThroughGate } from '../storage/file-gate.ts';
 import type { HttpOptions } from '../storage/http.ts';
 import { isHttpUrl, shownName } from '../storage/http-url.ts';
+import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { nodeTransport, type OpenStorageOptions, openStorage } from './open-storage.ts';
 
@@ -20,8 +22,24 @@ export interface NamedFiles {
   backingFile?: (NamedFiles & { path: string }) | undefined;
 }
 
+/** What a stream held, kept where every thread can read it. */
+export interface InputCopy {
+  /** Shown in messages; names the image records are taken from its folder. */
+  name: string;
+  /** Files in that folder may be opened. */
+  hasFolder: boolean;
+  /** In memory all threads share, or the path of a file. */
+  bytes?: Uint8Array | undefined;
+  path?: string | undefined;
+}
+
 /** How to open an image file and what it may refer to. */
 export interface OpenImageOptions extends NamedFiles {
+  /**
+   * Read this in its place.
+   * @internal
+   */
+  copy?: InputCopy | undefined;
   snapshot?: string | SnapshotQuery | undefined;
   /**
    * Folders beside the image's own in whose trees backing and data files may lie, paths or URLs; `any`
@@ -71,10 +89,20 @@ export function fileResolver(
   allowExternal: readonly string[] | 'any' = [],
   options: OpenStorageOptions = {},
 ): OutsideResolver {
+  return resolverFor(imagePath, allowExternal, options);
+}
+
+/** @param imagePath undefined: the image lies in no folder */
+function resolverFor(
+  imagePath: string | undefined,
+  allowExternal: readonly string[] | 'any',
+  options: OpenStorageOptions,
+): OutsideResolver {
   const { http: httpOptions, ...fileOptions } = options;
   const http = { transport: nodeTransport, ...httpOptions };
   const urls = allowExternal === 'any' ? [] : allowExternal.filter(isHttpUrl);
-  if (isHttpUrl(imagePath)) return httpResolver(imagePath, { ...http, allowExternal: urls });
+  if (imagePath !== undefined && isHttpUrl(imagePath))
+    return httpResolver(imagePath, { ...http, allowExternal: urls });
   const folders =
     allowExternal === 'any' ? 'any' : allowExternal.filter((name) => !isHttpUrl(name));
   const gate = folderGate(imagePath, folders);
@@ -103,12 +131,18 @@ export function fileResolver(
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
-  const { writable = false, cacheBytes, holdLocks = true } = options;
+  const { writable = false, cacheBytes, holdLocks = true, copy } = options;
   const how = { sync, share, holdLocks, http: { ...options.http, signal: options.signal } };
-  const resolver = fileResolver(file, allowExternal, how);
+  const resolver = resolverFor(
+    copy?.hasFolder === false ? undefined : file,
+    allowExternal ?? [],
+    how,
+  );
   const mode = writable ? 'r+' : 'r';
   // A file that is written must be free all the same.
-  const storage = await openStorage(file, { ...how, mode, share: share && !writable });
+  const storage = copy
+    ? openCopy(copy, how)
+    : await openStorage(file, { ...how, mode, share: share && !writable });
   const given = await openNamed(options, how, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
@@ -118,6 +152,11 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   return Image.open(storage, open).catch((error: unknown) => {
     throw couldNotOpen(error, file);
   });
+}
+
+function openCopy({ name, bytes, path }: InputCopy, { sync = false }: OpenStorageOptions): Storage {
+  if (bytes !== undefined) return new MemoryStorage(bytes, name);
+  return new FileStorage(name, { realPath: path ?? name, sync, share: true });
 }
 
 /**

@@ -82,9 +82,13 @@ export interface ConvertStepOptions {
       };
 }
 
+/** Where chunks of a disk come from. */
+export type ChunkSource = Pick<Source, 'images' | 'read' | 'prefetch'> &
+  Partial<Pick<Source, 'share'>>;
+
 /** What one thread converts with. */
 export interface ConvertParts {
-  source: Source;
+  source: ChunkSource;
   storage: Storage;
   dataStorage: Storage;
   kernel: Kernel;
@@ -97,7 +101,7 @@ export interface ConvertParts {
 
 /** Converts single chunks. Each thread has its own, over its own files and kernel. */
 export class ConvertStep {
-  readonly #source: Source;
+  readonly #source: ChunkSource;
   readonly #chunk: Region;
   readonly #raw: RawWriter | undefined;
   readonly #qcow2: Qcow2Writer | undefined;
@@ -107,7 +111,7 @@ export class ConvertStep {
   readonly #sharing: Storage | undefined;
 
   private constructor(
-    source: Source,
+    source: ChunkSource,
     chunk: Region,
     writer: RawWriter | Qcow2Writer,
     options: ConvertStepOptions,
@@ -153,7 +157,7 @@ export class ConvertStep {
   /** Reads, classifies and writes the chunk at guest offset `start`. */
   async run(start: number, turn: Turn): Promise<ChunkRecord | null> {
     const bytes = this.#chunk.bytes;
-    if (this.#sharing && (await this.#source.share(start, bytes.length, this.#sharing)))
+    if (this.#sharing && (await this.#source.share?.(start, bytes.length, this.#sharing)))
       return null;
     await this.#source.read(start, bytes, this.#unit, this.#leave);
     if (this.#raw) return this.#raw.write(start, bytes);
@@ -174,6 +178,7 @@ export interface ChunkExecutor {
 
 /** A conversion about to run: what an executor needs to set up its threads. */
 export interface Conversion extends ConvertParts {
+  source: Source;
   /** Guest offsets of the chunks, ascending; every call lists them anew. */
   chunks: () => AsyncIterable<number>;
 }

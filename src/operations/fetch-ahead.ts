@@ -1,5 +1,7 @@
 import type { Image } from '../image/image.ts';
+import { Plan } from '../image/plan.ts';
 import { canPrefetch } from '../image/prefetch.ts';
+import { RUN_COMPRESSED } from '../kernel/abi.ts';
 
 /** Steps of an operation that are fetched while the one before them is done. */
 export const STEPS_AHEAD = 3;
@@ -7,6 +9,19 @@ export const STEPS_AHEAD = 3;
 /** Whether data of one of the images is somewhere where reading it takes long. */
 export async function isRemote(images: readonly Image[]): Promise<boolean> {
   for (const image of images) if (canPrefetch((await image.chain()).layers)) return true;
+  return false;
+}
+
+/** Guest bytes looked at for compressed clusters. */
+const SAMPLE_BYTES = 2 ** 32;
+
+/** Whether reading the images takes decompression, by the first part of each. */
+export async function isCompressed(images: readonly Image[]): Promise<boolean> {
+  const plan = new Plan();
+  for (const image of images) {
+    await image.map(0, Math.min(image.virtualSize, SAMPLE_BYTES), plan);
+    if (plan.kind.subarray(0, plan.count).includes(RUN_COMPRESSED)) return true;
+  }
   return false;
 }
 

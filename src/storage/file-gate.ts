@@ -8,10 +8,17 @@ export interface FolderGate {
   readonly roots: readonly string[] | 'any';
 }
 
-/** The gate for an image at `imagePath`: its own folder's tree, and what the caller adds. */
-export function folderGate(imagePath: string, allow: readonly string[] | 'any' = []): FolderGate {
+/**
+ * The gate for an image at `imagePath`: its own folder's tree, and what the caller adds.
+ * @param imagePath undefined: it is in no folder
+ */
+export function folderGate(
+  imagePath: string | undefined,
+  allow: readonly string[] | 'any' = [],
+): FolderGate {
   if (allow === 'any') return { roots: 'any' };
-  return { roots: [path.dirname(realPath(imagePath)), ...allow.map(realPath)] };
+  const own = imagePath === undefined ? [] : [path.dirname(realPath(imagePath))];
+  return { roots: [...own, ...allow.map(realPath)] };
 }
 
 function realPath(name: string): string {

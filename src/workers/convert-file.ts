@@ -8,18 +8,22 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
 import { dataFile, flushingAhead } from '../node/flush-ahead.ts';
 import { type NamedFiles, openChain } from '../node/open-image.ts';
+import type { SpillOptions } from '../node/spill.ts';
 import type { TargetFile } from '../node/target-file.ts';
 import { addBitmaps, bitmapsToAdd } from '../operations/add-bitmaps.ts';
 import { type DiskRange, Source } from '../operations/chunks.ts';
 import { type OperationControl, pacer } from '../operations/control.ts';
 import { type ConvertOptions, convert } from '../operations/convert.ts';
+import { convertBytes } from '../operations/convert-stream.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { overwrite } from '../operations/overwrite.ts';
+import type { ByteStream } from '../storage/byte-stream.ts';
 import { FileStorage } from '../storage/file.ts';
 import { type TargetPaths, threadedExecutor } from './convert-threads.ts';
 import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
+import { settleInputs } from './settle-inputs.ts';
 import type { ThreadOptions } from './worker-pool.ts';
 
 /** Converts image files to a new one. */
@@ -62,6 +66,8 @@ export interface ConvertFileOptions
   onProgress?: ((done: number, total: number, written: number) => void | Promise<void>) | undefined;
   /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
   kernel?: Kernel;
+  /** Where inputs are kept that come as a stream and must be read in any order; default 64 MiB of memory. */
+  spill?: Pick<SpillOptions, 'memoryBytes' | 'folder'> | undefined;
 }
 
 /** A target as it is found before it has its name. */
@@ -73,6 +79,9 @@ export interface WrittenTarget extends NamedFiles {
 /**
  * Converts one image, or several one after the other, into a new file that appears under its name
  * when it is whole and, if not said otherwise, durable. Memory depends on the threads, not on the images.
+ *
+ * An input may be a stream: `-` is standard input, and files in names of gzip, zstd and xz (`.gz`, `.zst`,
+ * `.xz`) are unpacked as they are read. A raw disk is read in one pass; other inputs are kept, see `spill`.
  * @throws Qcow2Error of opening and reading the inputs and writing the target; ABORTED
  * @example
  * import { convertFile } from 'qcow2';
@@ -86,6 +95,40 @@ export interface WrittenTarget extends NamedFiles {
  * });
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
+  const onePass = isOnePass(options);
+  const { inputs, stream, close } = await settleInputs({ ...options, onePass });
+  try {
+    if (stream) await convertStreamFile(stream, options);
+    else await convertFiles({ ...options, inputs });
+  } finally {
+    await stream?.close();
+    close();
+  }
+}
+
+/** Whether a raw disk that comes as a stream need not be kept. */
+function isOnePass(options: ConvertFileOptions): boolean {
+  const { inputs, create = {}, noCreate, range, snapshot, bitmaps } = options;
+  const { backingFile, dataFile, preallocation, size } = create;
+  const absent = [range, snapshot, bitmaps, backingFile, dataFile, preallocation, size];
+  return inputs.length === 1 && !noCreate && absent.every((value) => value === undefined);
+}
+
+async function convertStreamFile(stream: ByteStream, options: ConvertFileOptions): Promise<void> {
+  const { target, targetFormat: format } = options;
+  await withTargets(
+    target,
+    undefined,
+    async ({ storage }) => {
+      const { onProgress: _, ...rest } = options;
+      const control = controlOf(options, storage);
+      await convertBytes(stream, storage, { ...rest, format, ...control });
+    },
+    options,
+  );
+}
+
+async function convertFiles(options: ConvertFileOptions): Promise<void> {
   const { kernel = createKernel() } = options;
   // One thread overwrites an image: it writes while the system reads. Others share the work.
   const isShared = !options.noCreate || options.targetFormat === 'raw';

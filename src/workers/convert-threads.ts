@@ -5,7 +5,8 @@ import {
   ConvertStep,
   inlineExecutor,
 } from '../operations/convert.ts';
-import { isRemote } from '../operations/fetch-ahead.ts';
+import { isCompressed, isRemote } from '../operations/fetch-ahead.ts';
+import { FileStorage } from '../storage/file.ts';
 import type { ConvertedChunk, ConvertStart, InputFiles, TargetPath } from './messages.ts';
 import { WorkShare } from './work-share.ts';
 import {
@@ -37,7 +38,11 @@ export function threadedExecutor(
     async run(conversion, finished) {
       if (isOne(threads) || (await isSmall(conversion)))
         return inlineExecutor.run(conversion, finished);
-      const isFarAway = await isRemote(conversion.source.images);
+      const { images } = conversion.source;
+      const isFarAway = await isRemote(images);
+      // One thread that never blocks receives as fast as several, for half the processor time.
+      if (isFarAway && !compresses(conversion) && !(await isCompressed(images)))
+        return runBeside(conversion, paths, finished);
       const share = new WorkShare();
       const { source, step, allocatorState } = conversion;
       const workerData: ConvertStart = {
@@ -64,6 +69,31 @@ export function threadedExecutor(
       return new WorkerPool(share, work, threads).run();
     },
   };
+}
+
+function compresses({ step: { target } }: Conversion): boolean {
+  return target.format === 'qcow2' && target.compressionType !== null;
+}
+
+/** Runs on the calling thread, which receives data while what came before is being written. */
+async function runBeside(
+  conversion: Conversion,
+  { target, data }: TargetPaths,
+  finished: Parameters<ChunkExecutor['run']>[1],
+): Promise<void> {
+  const opened: FileStorage[] = [];
+  const open = ({ name, path }: TargetPath): FileStorage => {
+    const file = new FileStorage(name, { mode: 'r+', realPath: path, share: true });
+    opened.push(file);
+    return file;
+  };
+  try {
+    const storage = open(target);
+    const dataStorage = data.path === target.path ? storage : open(data);
+    await inlineExecutor.run({ ...conversion, storage, dataStorage }, finished);
+  } finally {
+    for (const file of opened) file.close();
+  }
 }
 
 async function isSmall({ chunks }: Conversion): Promise<boolean> {

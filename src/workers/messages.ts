@@ -1,17 +1,22 @@
 import type { SnapshotQuery } from '../image/identify.ts';
 import type { ChunkRecord } from '../image/target.ts';
-import type { NamedFiles } from '../node/open-image.ts';
+import type { InputCopy, NamedFiles } from '../node/open-image.ts';
 import type { DiskRange } from '../operations/chunks.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
 import type { HttpOptions } from '../storage/http.ts';
 
+/** An image, and where it is read if its name does not lead there any more. */
+export interface InputFile extends NamedFiles {
+  path: string;
+  /** Instead of the one for all inputs; null is the active disk. */
+  snapshot?: string | SnapshotQuery | null | undefined;
+  /** @internal */
+  copy?: InputCopy | undefined;
+}
+
 /** Inputs as every thread opens them for itself. */
 export interface InputFiles {
-  inputs: readonly (NamedFiles & {
-    path: string;
-    /** Instead of the one for all inputs; null is the active disk. */
-    snapshot?: string | SnapshotQuery | null | undefined;
-  })[];
+  inputs: readonly InputFile[];
   snapshot?: string | SnapshotQuery | undefined;
   allowExternal?: readonly string[] | 'any' | undefined;
   /** How http and https URLs are read. */

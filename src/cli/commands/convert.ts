@@ -71,6 +71,7 @@ function convertOptions(args: Arguments<'convert'>, format: 'qcow2' | 'raw') {
     targetIsZero: args.has('target-is-zero'),
     allowExternal,
     share,
+    spill: { folder: args.value('spill') },
     ...(snapshot !== undefined && { snapshot: snapshotQuery(snapshot) }),
     ...(sparse !== undefined && { sparseSize: sparseSize(sparse) }),
     ...(threads !== undefined && { threads: threadCount(threads) }),

@@ -1,0 +1,230 @@
+import { Qcow2Error } from '../errors.ts';
+import { SECTOR_SIZE } from '../format/limits.ts';
+import type { NewImageOptions } from '../image/new-image.ts';
+import { OpenEndedImageFile } from '../image/open-ended-image.ts';
+import { wholeSectors } from '../image/raw-layer.ts';
+import type { ChunkRecord } from '../image/target.ts';
+import { createKernel } from '../kernel/kernel.ts';
+import { type ByteSource, ByteStream } from '../storage/byte-stream.ts';
+import { throwIfAborted } from './control.ts';
+import {
+  CHUNK_BYTES,
+  type ChunkSource,
+  type ConvertOptions,
+  ConvertStep,
+  type ConvertStepOptions,
+} from './convert.ts';
+import { targetStorages, type WritableStorage } from './target.ts';
+
+/** What to make of a raw disk that comes as a stream. */
+export interface ConvertStreamOptions
+  extends Pick<
+    ConvertOptions,
+    'format' | 'compress' | 'compressionLevel' | 'sparseSize' | 'signal' | 'kernel'
+  > {
+  /** Of the new qcow2 image, which has no backing file, no data file and nothing allocated ahead. */
+  create?: StreamedImageOptions;
+  /** Shown in messages. */
+  name?: string;
+  /** Called with the bytes read so far; `total` is Infinity until they have all come. */
+  onProgress?: ConvertOptions['onProgress'];
+  /**
+   * Runs the chunks; default on the calling thread.
+   * @internal
+   */
+  executor?: StreamExecutor;
+}
+
+/** Options of an image whose length is not known when it is begun. */
+export type StreamedImageOptions = Omit<
+  NewImageOptions,
+  'size' | 'backingFile' | 'backingFormat' | 'dataFile' | 'dataFileRaw' | 'preallocation'
+>;
+
+/** The chunks of a disk as they come. */
+export interface StreamConversion {
+  stream: ByteStream;
+  storage: WritableStorage;
+  step: ConvertStepOptions;
+  allocatorState: Float64Array;
+  kernel: NonNullable<ConvertOptions['kernel']>;
+  /** Makes sure that so many bytes are not too many. */
+  requireSize: (bytes: number) => void;
+}
+
+/** Runs the chunks of a stream to its end. */
+export interface StreamExecutor {
+  /** Other threads need the state of the allocator. */
+  readonly sharesState: boolean;
+  /**
+   * @param finished called once per chunk with where it ends, in any order, one call at a time
+   * @returns bytes of the stream
+   */
+  run(
+    conversion: StreamConversion,
+    finished: (end: number, record: ChunkRecord | null) => Promise<void>,
+  ): Promise<number>;
+}
+
+/** Everything on the calling thread. */
+export const inlineStreamExecutor: StreamExecutor = {
+  sharesState: false,
+  async run(conversion, finished) {
+    const { storage, step } = conversion;
+    const chunk = new Uint8Array(step.chunkBytes);
+    const source = new ChunkReader((_start, into) => into.set(chunk));
+    const parts = { ...conversion, source, dataStorage: storage };
+    const converter = await ConvertStep.prepare(parts);
+    for (let start = 0; ; start += chunk.length) {
+      const length = await nextChunk(conversion, start, chunk);
+      if (length > 0)
+        await finished(start + length, await converter.run(start, (allocate) => allocate()));
+      if (length < chunk.length) return start + length;
+    }
+  },
+};
+
+/** Chunks that are in memory already. */
+export class ChunkReader implements ChunkSource {
+  readonly images = [];
+  readonly #copy: (start: number, into: Uint8Array) => void;
+
+  /** @param copy fills `into` with the chunk that begins at `start` */
+  constructor(copy: (start: number, into: Uint8Array) => void) {
+    this.#copy = copy;
+  }
+
+  async read(start: number, into: Uint8Array): Promise<void> {
+    this.#copy(start, into);
+  }
+
+  async prefetch(): Promise<void> {}
+}
+
+/**
+ * Fills `chunk` with the bytes that come next and zeros behind the last of them. Returns how many
+ * came: at the end fewer than the chunk has, and the step is told the length of the disk.
+ */
+export async function nextChunk(
+  { stream, step, requireSize }: StreamConversion,
+  start: number,
+  chunk: Uint8Array,
+): Promise<number> {
+  const length = await stream.read(chunk);
+  requireSize(start + length);
+  if (length === chunk.length) return length;
+  chunk.fill(0, length);
+  tellSize(step, start + length);
+  return length;
+}
+
+/** Tells a step where the disk ends, before it does the last chunk. */
+export function tellSize({ target }: ConvertStepOptions, bytes: number): void {
+  if (target.format === 'qcow2') target.writer.size = wholeSectors(bytes);
+}
+
+/**
+ * Writes a raw disk that comes as a stream to a new image, in one pass and in bounded memory; the
+ * disk is as long as the stream, in whole sectors. The target stays open; the caller makes it durable,
+ * and discards it after an error. The stream is read to its end, or given up.
+ * @returns the size of the disk in bytes
+ * @throws Qcow2Error INVALID_ARGUMENT, REFUSED: no byte came; TOO_LARGE, ABORTED, IO
+ * @example
+ * import { convertStream, MemoryStorage } from 'qcow2';
+ * import { createReadStream } from 'node:fs';
+ *
+ * // A stream of Node, or the body of a Response.
+ * const disk = createReadStream('disk.raw');
+ * const target = new MemoryStorage();
+ * const size = await convertStream(disk, target, { format: 'qcow2', compress: true });
+ * console.log(`${size} bytes in ${target.size}`);
+ */
+export async function convertStream(
+  source: ByteSource,
+  target: WritableStorage,
+  options: ConvertStreamOptions,
+): Promise<number> {
+  const { name = 'the stream', signal } = options;
+  return convertBytes(new ByteStream(source, name, signal), target, options);
+}
+
+/** `convertStream` over a stream that was looked into; closes it. */
+export async function convertBytes(
+  stream: ByteStream,
+  target: WritableStorage,
+  options: ConvertStreamOptions,
+): Promise<number> {
+  const { signal, onProgress, executor = inlineStreamExecutor } = options;
+  try {
+    const { storage } = targetStorages(target);
+    if (options.compress && options.format === 'raw')
+      throw new Qcow2Error('REFUSED', 'raw images cannot be compressed');
+    const { kernel = createKernel() } = options;
+    const file =
+      options.format === 'qcow2'
+        ? new OpenEndedImageFile(storage, options.create ?? {}, kernel, executor.sharesState)
+        : undefined;
+    const mostBytes = file?.maxSize ?? Number.MAX_SAFE_INTEGER - SECTOR_SIZE;
+    const conversion: StreamConversion = {
+      stream,
+      storage,
+      step: stepOptions(options, file),
+      allocatorState: file?.allocatorState ?? new Float64Array(0),
+      kernel,
+      requireSize(bytes) {
+        throwIfAborted(signal, 'the conversion');
+        if (bytes > mostBytes) throw tooLong(stream.name, mostBytes);
+      },
+    };
+    const bytes = await executor.run(conversion, async (end, record) => {
+      throwIfAborted(signal, 'the conversion');
+      if (record) await file?.record(record);
+      await onProgress?.(end, Number.POSITIVE_INFINITY);
+    });
+    if (bytes === 0) throw nothingCame(stream.name);
+    const size = wholeSectors(bytes);
+    if (file) await file.finish(size);
+    else await storage.truncate(size);
+    await onProgress?.(bytes, bytes);
+    return size;
+  } finally {
+    await stream.close();
+  }
+}
+
+function stepOptions(
+  { sparseSize = 4096, compress, compressionLevel = 'default' }: ConvertStreamOptions,
+  file: OpenEndedImageFile | undefined,
+): ConvertStepOptions {
+  if (file === undefined) {
+    const size = Number.POSITIVE_INFINITY;
+    const target = { format: 'raw', size, minimumHole: sparseSize, shares: false } as const;
+    return { chunkBytes: CHUNK_BYTES, target };
+  }
+  const { geometry, header } = file.layout;
+  const chunkBytes = Math.max(CHUNK_BYTES, geometry.clusterSize);
+  const writer = {
+    geometry,
+    version: header.version,
+    size: Number.POSITIVE_INFINITY,
+    l1TableOffset: header.l1TableOffset,
+    dataFile: false,
+    mappedAhead: false,
+    hasBacking: false,
+    dense: sparseSize === 0,
+    chunkBytes,
+  };
+  const compressionType = compress ? header.compressionType : null;
+  const target = { writer, compressionType, compressionLevel, leavesToBacking: false };
+  return { chunkBytes, target: { format: 'qcow2', ...target } };
+}
+
+function tooLong(name: string, most: number): Qcow2Error {
+  const text = `${name} has more than ${most} bytes, the most that clusters of this size can map; choose larger clusters`;
+  return new Qcow2Error('TOO_LARGE', text, { structure: 'L1 table', value: most });
+}
+
+function nothingCame(name: string): Qcow2Error {
+  const text = `${name} ended without a byte; see whether what writes to it has failed`;
+  return new Qcow2Error('REFUSED', text, { file: name });
+}
