@@ -3,10 +3,11 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { qemuImg } from '../oracle/tools.ts';
+import { qemuImg, qemuIo } from '../oracle/tools.ts';
 import { makeContent } from '../support/data.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { BROWSER_NAMES, launch, type TestBrowser, type TestPage } from './browsers.ts';
+import { peakMemory } from './process-memory.ts';
 import { StaticServer } from './server.ts';
 import { digestOfStdout } from './stdout-digest.ts';
 
@@ -17,7 +18,14 @@ const server = new StaticServer(folders);
 /** Another host, from whose files the package may be loaded. */
 const elsewhere = new StaticServer(folders, { 'Access-Control-Allow-Origin': '*' });
 
-const FILES = ['disk.raw', 'deflate.qcow2', 'zstd.qcow2', 'overlay.qcow2', 'large.qcow2'];
+const FILES = [
+  'disk.raw',
+  'deflate.qcow2',
+  'zstd.qcow2',
+  'overlay.qcow2',
+  'large.qcow2',
+  'sparse.qcow2',
+];
 
 /** What is converted: the request, and the words of the command line for it. */
 const CONVERSIONS = [
@@ -36,7 +44,18 @@ const CONVERSIONS = [
   ],
 ] as const;
 
+/** Of 2 GiB. */
+const DATA_BYTES = 512 << 20;
+
+interface Counted {
+  received: number;
+  memoryBytes: number;
+}
+
 beforeAll(async () => {
+  await qemuImg(['create', '-q', '-f', 'qcow2', 'sparse.qcow2', '2G'], folder);
+  const places = [0, 1, 2, 3].map((index) => `write -q -P ${index + 1} ${index * 512}M 128M`);
+  await qemuIo('sparse.qcow2', places, folder);
   writeFileSync(join(folder, 'disk.raw'), makeContent('mixed', 8 << 20, 3));
   const convert = (...args: string[]) => qemuImg(['convert', '-f', 'raw', ...args], folder);
   const zstd = ['-o', 'compression_type=zstd'];
@@ -128,6 +147,17 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
       left: [],
     });
     expect(milliseconds).toBeLessThan(100);
+  });
+
+  test('takes no more memory for a large image', async () => {
+    const request = { name: 'sparse.qcow2', format: 'qcow2' };
+    // The engine's own start, and what the first pieces take, are not the image's.
+    await call('count', { ...request, range: { start: 0, end: 64 << 20 } });
+    const { before, peak, result } = await peakMemory(() => call<Counted>('count', request));
+    expect(result.received).toBeGreaterThan(DATA_BYTES);
+    expect(result.memoryBytes).toBeLessThan(16 << 20);
+    console.log(name, before >> 20, peak >> 20, result);
+    expect(peak - before).toBeLessThan(64 << 20);
   });
 
   test('needs no isolation, and may come from another host', async () => {
