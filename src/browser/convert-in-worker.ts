@@ -3,8 +3,7 @@ import type { KernelBackend } from '../kernel/kernel.ts';
 import type { ReadableOptions } from '../operations/stream.ts';
 import type { SyncFileHandle } from '../storage/opfs.ts';
 import type { FileHandle } from '../storage/source.ts';
-import type { SentError, SentSource, WorkerMessage, WorkerStart } from './messages.ts';
-import { TAKEN } from './messages.ts';
+import type { PieceTaken, SentError, SentSource, WorkerMessage, WorkerStart } from './messages.ts';
 import { removeOwnFile } from './partial-file.ts';
 import { startWorker, type WorkerPlace, workerFailure } from './start-worker.ts';
 
@@ -16,7 +15,7 @@ export type StreamTarget = ByteSink | ((length: number) => ByteSink | Promise<By
 
 /** What to convert, and where to. The options of the new image are those of `toReadable`. */
 export interface WorkerConversion
-  extends Omit<ReadableOptions, 'kernel' | 'onProgress' | 'signal'> {
+  extends Omit<ReadableOptions, 'kernel' | 'onProgress' | 'signal' | 'newPiece'> {
   /** The image: a `Blob` or `File`, a handle of a file, or the URL of a file on a server that serves ranges. */
   source: Blob | FileHandle | string | URL;
   /** What the source is. Absent: probed by its first bytes. */
@@ -122,6 +121,8 @@ class PageSide {
   readonly #target: StreamTarget | undefined;
   readonly #onProgress: WorkerOptions['onProgress'];
   #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>> | undefined;
+  /** Whether the target has no use for a piece that was written. */
+  #keepsNothing = false;
   #length = 0;
   /** What the target was given so far. */
   #written: Promise<void> = Promise.resolve();
@@ -135,7 +136,7 @@ class PageSide {
     this.#worker = worker;
     this.#target = target;
     this.#onProgress = onProgress;
-    if (target !== undefined && typeof target !== 'function') this.#writer = target.getWriter();
+    if (target !== undefined && typeof target !== 'function') this.#use(target);
   }
 
   run(start: WorkerStart, signal: AbortSignal | undefined): Promise<WorkerResult> {
@@ -190,13 +191,19 @@ class PageSide {
 
   async #open(makeTarget: (length: number) => ByteSink | Promise<ByteSink>): Promise<void> {
     const stream = await makeTarget(this.#length);
+    this.#use(stream);
+    if (this.#isOver) await this.#writer?.abort();
+  }
+
+  #use(stream: ByteSink): void {
     this.#writer = stream.getWriter();
-    if (this.#isOver) await this.#writer.abort();
+    this.#keepsNothing = isFileStream(stream);
   }
 
   async #write(piece: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#writer!.write(piece).catch(targetFailed);
-    this.#worker.postMessage(TAKEN);
+    const memory = this.#keepsNothing ? piece.buffer : undefined;
+    this.#worker.postMessage({ memory } satisfies PieceTaken, memory ? [memory] : []);
   }
 }
 
@@ -209,6 +216,14 @@ function resultOf(message: WorkerMessage & { kind: 'done' }): Omit<WorkerResult,
 function sendable(source: WorkerConversion['source']): SentSource {
   const isUrl = typeof source === 'string' || source instanceof URL;
   return isUrl ? new URL(source, location.href).href : source;
+}
+
+/** Others may hold what was written to them, to send it on later. */
+function isFileStream(stream: ByteSink): boolean {
+  return (
+    typeof FileSystemWritableFileStream === 'function' &&
+    stream instanceof FileSystemWritableFileStream
+  );
 }
 
 function splitTarget(target: WorkerConversion['target']): {

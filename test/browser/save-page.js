@@ -75,6 +75,16 @@ export async function count(options, how) {
   }
 }
 
+/** Converts to a file of the page, in place by the worker or through a stream. */
+export async function toFile(options, isStream) {
+  const handle = await (await folder()).getFileHandle('large.img', { create: true });
+  const target = isStream ? await handle.createWritable() : handle;
+  const result = await convertInWorker({ ...requestOf(options), target });
+  const { size } = await handle.getFile();
+  await (await folder()).removeEntry('large.img');
+  return { ...result, size };
+}
+
 /** Aborts when some of it is done; for how long that takes, and what is left. */
 export async function abortHalfway(options, to) {
   const request = requestOf(options);
