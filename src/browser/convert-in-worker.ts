@@ -32,6 +32,12 @@ export interface WorkerConversion
    * the image front to back.
    */
   target: SyncFileHandle | StreamTarget;
+  /**
+   * Whether the stream holds nothing of a piece once its `write` has settled: the memory is used again
+   * then, else it piles up until the engine looks for it. Default true for the streams of files, which
+   * `createWritable` gives, and false for others.
+   */
+  reusePieces?: boolean;
 }
 
 /** How a conversion is run and watched. */
@@ -89,7 +95,15 @@ export async function convertInWorker(
   request: WorkerConversion,
   options: WorkerOptions = {},
 ): Promise<WorkerResult> {
-  const { source: given, sourceFormat, files: others = {}, snapshot, target, ...rest } = request;
+  const {
+    source: given,
+    sourceFormat,
+    files: others = {},
+    snapshot,
+    target,
+    reusePieces,
+    ...rest
+  } = request;
   const { onProgress, signal, backend, module, ...place } = options;
   requireGoingOn(signal);
   const source = sendable(given);
@@ -103,7 +117,7 @@ export async function convertInWorker(
     options: rest,
   };
   const worker = startWorker(place);
-  const conversion = new PageSide(worker, stream, onProgress);
+  const conversion = new PageSide(worker, stream, reusePieces, onProgress);
   try {
     return await conversion.run(start, signal);
   } catch (error) {
@@ -121,8 +135,8 @@ class PageSide {
   readonly #target: StreamTarget | undefined;
   readonly #onProgress: WorkerOptions['onProgress'];
   #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>> | undefined;
-  /** Whether the target has no use for a piece that was written. */
-  #keepsNothing = false;
+  /** Whether the memory of pieces is used again. */
+  #reuses: boolean | undefined;
   #length = 0;
   /** What the target was given so far. */
   #written: Promise<void> = Promise.resolve();
@@ -131,10 +145,12 @@ class PageSide {
   constructor(
     worker: Worker,
     target: StreamTarget | undefined,
+    reusePieces: boolean | undefined,
     onProgress: WorkerOptions['onProgress'],
   ) {
     this.#worker = worker;
     this.#target = target;
+    this.#reuses = reusePieces;
     this.#onProgress = onProgress;
     if (target !== undefined && typeof target !== 'function') this.#use(target);
   }
@@ -197,12 +213,12 @@ class PageSide {
 
   #use(stream: ByteSink): void {
     this.#writer = stream.getWriter();
-    this.#keepsNothing = isFileStream(stream);
+    this.#reuses ??= isFileStream(stream);
   }
 
   async #write(piece: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#writer!.write(piece).catch(targetFailed);
-    const memory = this.#keepsNothing ? piece.buffer : undefined;
+    const memory = this.#reuses ? piece.buffer : undefined;
     this.#worker.postMessage({ memory } satisfies PieceTaken, memory ? [memory] : []);
   }
 }
