@@ -51,7 +51,7 @@ export interface WorkerOptions extends WorkerPlace {
   signal?: AbortSignal | undefined;
   /** Which kernel the worker runs; default the fastest it may. */
   backend?: KernelBackend;
-  /** A module compiled from `qcow2/qcow2.wasm`, for workers that may not compile one; see `init`. */
+  /** A module compiled from `qcow2/qcow2.wasm`, for workers that may not compile one (Chromium); see `init`. */
   module?: WebAssembly.Module;
 }
 

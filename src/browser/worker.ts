@@ -22,6 +22,7 @@ import {
 /** What is used of a `DedicatedWorkerGlobalScope`. */
 interface WorkerScope {
   onmessage: ((event: { data: unknown }) => void) | null;
+  onmessageerror: (() => void) | null;
   postMessage(message: WorkerMessage, transfer?: ArrayBuffer[]): void;
 }
 
@@ -50,6 +51,13 @@ class PiecePool {
     if (memory.byteLength === PIECE_BYTES) this.#free.push(memory);
   }
 }
+
+// Firefox hands no compiled module to a worker that may not compile one itself.
+scope.onmessageerror = () => {
+  const message =
+    'the worker cannot take what it was sent: a compiled module, where its content security policy forbids WebAssembly; leave it out';
+  scope.postMessage({ kind: 'failed', error: { code: 'UNSUPPORTED', message, details: {} } });
+};
 
 /** Where the bytes of the new image go, front to back. */
 interface Sink {

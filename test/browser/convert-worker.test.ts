@@ -14,7 +14,7 @@ import { digestOfStdout } from './stdout-digest.ts';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = makeTempDir('convert-worker');
 const folders = { dist: join(root, 'dist'), test: join(root, 'test/browser') };
-const server = new StaticServer(folders);
+const server = new StaticServer({ ...folders, images: folder });
 /** Another host, from whose files the package may be loaded. */
 const elsewhere = new StaticServer(folders, { 'Access-Control-Allow-Origin': '*' });
 
@@ -117,6 +117,12 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     expect(await call('ownFiles')).toEqual([]);
   });
 
+  test('reads an image on a server', async () => {
+    const { bytes, sha256 } = await digestOfStdout(['-O', 'raw', 'overlay.qcow2', '-'], folder);
+    const request = { url: '/images/overlay.qcow2', files: ['zstd.qcow2'], format: 'raw' };
+    expect(await call('count', request)).toMatchObject({ received: bytes, sha256 });
+  });
+
   test('what is not given is not read, and what cannot be is told as in the page', async () => {
     const raw = { name: 'overlay.qcow2', format: 'raw' };
     expect(await call('count', raw)).toEqual({
@@ -161,7 +167,7 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
       expect(result.size).toBe(result.bytes);
       expect(result.bytes).toBeGreaterThan(DATA_BYTES);
       expect(result.memoryBytes).toBeLessThan(16 << 20);
-        expect(peak - before).toBeLessThan(64 << 20);
+      expect(peak - before).toBeLessThan(64 << 20);
     },
   );
 
@@ -211,6 +217,11 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
         received: 8 << 20,
         backend: 'js',
       });
+      await goto();
+      const how = { worker: 'file', workerUrl: strict };
+      expect(await call('countWithModule', request, how)).toMatchObject(
+        name === 'chromium' ? { received: 8 << 20, backend: 'wasm-simd' } : { code: 'UNSUPPORTED' },
+      );
       const open = workerUrl("script-src 'wasm-unsafe-eval'");
       expect(await call('count', request, { worker: 'file', workerUrl: open })).toMatchObject({
         received: 8 << 20,
