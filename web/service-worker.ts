@@ -78,23 +78,35 @@ async function fromCache(file: string, request: Request): Promise<Response> {
   return (await cache.match(file)) ?? fetch(request);
 }
 
+/** So many pieces stay untouched behind the one that is asked for: the browser reads one at a time. */
+const PIECES_KEPT = 2;
+
 /** A response whose bytes come through the port, as they are asked for. */
 function answer({ port, name, length }: DownloadStart): Response {
-  const tell = (reply: DownloadReply): void => port.postMessage(reply);
+  const tell = (reply: DownloadReply, transfer: Transferable[] = []): void =>
+    port.postMessage(reply, transfer);
+  const kept: ArrayBuffer[] = [];
   const body = new ReadableStream<Uint8Array>(
     {
       start(controller) {
         port.onmessage = ({ data }: MessageEvent<DownloadMessage>) => {
-          if (data.kind === 'piece') controller.enqueue(data.piece);
+          if (data.kind === 'piece') {
+            controller.enqueue(data.piece);
+            kept.push(data.piece.buffer);
+          }
           if (data.kind === 'end') controller.close();
           if (data.kind === 'abort') controller.error(new Error(data.reason));
         };
         tell({ kind: 'begun' });
       },
-      pull: () => tell({ kind: 'pull' }),
+      pull() {
+        const memory = kept.length > PIECES_KEPT ? kept.shift() : undefined;
+        tell({ kind: 'pull', memory }, memory ? [memory] : []);
+      },
       cancel: () => tell({ kind: 'cancelled' }),
     },
-    { highWaterMark: 1 },
+    // A piece is asked for when the one before was taken.
+    { highWaterMark: 0 },
   );
   const headers = {
     'Content-Type': 'application/octet-stream',

@@ -3,8 +3,7 @@ import type { KernelBackend } from '../kernel/kernel.ts';
 import type { ReadableOptions } from '../operations/stream.ts';
 import type { SyncFileHandle } from '../storage/opfs.ts';
 import type { FileHandle } from '../storage/source.ts';
-import type { SentError, SentSource, WorkerMessage, WorkerStart } from './messages.ts';
-import { TAKEN } from './messages.ts';
+import type { PieceTaken, SentError, SentSource, WorkerMessage, WorkerStart } from './messages.ts';
 import { removeOwnFile } from './partial-file.ts';
 import { startWorker, type WorkerPlace, workerFailure } from './start-worker.ts';
 
@@ -16,7 +15,7 @@ export type StreamTarget = ByteSink | ((length: number) => ByteSink | Promise<By
 
 /** What to convert, and where to. The options of the new image are those of `toReadable`. */
 export interface WorkerConversion
-  extends Omit<ReadableOptions, 'kernel' | 'onProgress' | 'signal'> {
+  extends Omit<ReadableOptions, 'kernel' | 'onProgress' | 'signal' | 'newPiece'> {
   /** The image: a `Blob` or `File`, a handle of a file, or the URL of a file on a server that serves ranges. */
   source: Blob | FileHandle | string | URL;
   /** What the source is. Absent: probed by its first bytes. */
@@ -33,6 +32,12 @@ export interface WorkerConversion
    * the image front to back.
    */
   target: SyncFileHandle | StreamTarget;
+  /**
+   * Whether the stream holds nothing of a piece once its `write` has settled: the memory is used again
+   * then, else it piles up until the engine looks for it. Default true for the streams of files, which
+   * `createWritable` gives, and false for others.
+   */
+  reusePieces?: boolean;
 }
 
 /** How a conversion is run and watched. */
@@ -46,7 +51,7 @@ export interface WorkerOptions extends WorkerPlace {
   signal?: AbortSignal | undefined;
   /** Which kernel the worker runs; default the fastest it may. */
   backend?: KernelBackend;
-  /** A module compiled from `qcow2/qcow2.wasm`, for workers that may not compile one; see `init`. */
+  /** A module compiled from `qcow2/qcow2.wasm`, for workers that may not compile one (Chromium); see `init`. */
   module?: WebAssembly.Module;
 }
 
@@ -90,7 +95,15 @@ export async function convertInWorker(
   request: WorkerConversion,
   options: WorkerOptions = {},
 ): Promise<WorkerResult> {
-  const { source: given, sourceFormat, files: others = {}, snapshot, target, ...rest } = request;
+  const {
+    source: given,
+    sourceFormat,
+    files: others = {},
+    snapshot,
+    target,
+    reusePieces,
+    ...rest
+  } = request;
   const { onProgress, signal, backend, module, ...place } = options;
   requireGoingOn(signal);
   const source = sendable(given);
@@ -104,7 +117,7 @@ export async function convertInWorker(
     options: rest,
   };
   const worker = startWorker(place);
-  const conversion = new PageSide(worker, stream, onProgress);
+  const conversion = new PageSide(worker, stream, reusePieces, onProgress);
   try {
     return await conversion.run(start, signal);
   } catch (error) {
@@ -122,6 +135,8 @@ class PageSide {
   readonly #target: StreamTarget | undefined;
   readonly #onProgress: WorkerOptions['onProgress'];
   #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>> | undefined;
+  /** Whether the memory of pieces is used again. */
+  #reuses: boolean | undefined;
   #length = 0;
   /** What the target was given so far. */
   #written: Promise<void> = Promise.resolve();
@@ -130,12 +145,14 @@ class PageSide {
   constructor(
     worker: Worker,
     target: StreamTarget | undefined,
+    reusePieces: boolean | undefined,
     onProgress: WorkerOptions['onProgress'],
   ) {
     this.#worker = worker;
     this.#target = target;
+    this.#reuses = reusePieces;
     this.#onProgress = onProgress;
-    if (target !== undefined && typeof target !== 'function') this.#writer = target.getWriter();
+    if (target !== undefined && typeof target !== 'function') this.#use(target);
   }
 
   run(start: WorkerStart, signal: AbortSignal | undefined): Promise<WorkerResult> {
@@ -190,13 +207,19 @@ class PageSide {
 
   async #open(makeTarget: (length: number) => ByteSink | Promise<ByteSink>): Promise<void> {
     const stream = await makeTarget(this.#length);
+    this.#use(stream);
+    if (this.#isOver) await this.#writer?.abort();
+  }
+
+  #use(stream: ByteSink): void {
     this.#writer = stream.getWriter();
-    if (this.#isOver) await this.#writer.abort();
+    this.#reuses ??= isFileStream(stream);
   }
 
   async #write(piece: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#writer!.write(piece).catch(targetFailed);
-    this.#worker.postMessage(TAKEN);
+    const memory = this.#reuses ? piece.buffer : undefined;
+    this.#worker.postMessage({ memory } satisfies PieceTaken, memory ? [memory] : []);
   }
 }
 
@@ -209,6 +232,14 @@ function resultOf(message: WorkerMessage & { kind: 'done' }): Omit<WorkerResult,
 function sendable(source: WorkerConversion['source']): SentSource {
   const isUrl = typeof source === 'string' || source instanceof URL;
   return isUrl ? new URL(source, location.href).href : source;
+}
+
+/** Others may hold what was written to them, to send it on later. */
+function isFileStream(stream: ByteSink): boolean {
+  return (
+    typeof FileSystemWritableFileStream === 'function' &&
+    stream instanceof FileSystemWritableFileStream
+  );
 }
 
 function splitTarget(target: WorkerConversion['target']): {

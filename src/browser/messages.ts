@@ -14,15 +14,17 @@ export interface WorkerStart {
   /** Backing and data files, by the names the images have for them. */
   files: Readonly<Record<string, SentSource>>;
   snapshot: string | undefined;
-  options: Omit<ReadableOptions, 'kernel' | 'onProgress' | 'signal'>;
+  options: Omit<ReadableOptions, 'kernel' | 'onProgress' | 'signal' | 'newPiece'>;
   /** Absent: pieces are sent back. */
   target: SyncFileHandle | undefined;
   backend: KernelBackend | undefined;
   module: WebAssembly.Module | undefined;
 }
 
-/** What a worker is told later: a piece was taken. */
-export const TAKEN = 'taken';
+/** What a worker is told later: a piece was taken, and its memory may be used again. */
+export interface PieceTaken {
+  memory: ArrayBuffer | undefined;
+}
 
 /** Pieces under way to the page at a time: one is written while the next is made. */
 export const PIECES_UNDER_WAY = 2;

@@ -6,12 +6,13 @@ import { createKernel } from '../kernel/kernel.ts';
 import { init } from '../kernel/load.ts';
 import { Sha256 } from '../kernel/sha256.ts';
 import { planStream } from '../operations/stream.ts';
-import type { Piece } from '../operations/stream-parts.ts';
+import { PIECE_BYTES, type Piece } from '../operations/stream-parts.ts';
 import { HttpStorage } from '../storage/http.ts';
 import { OpfsStorage, type SyncFileHandle } from '../storage/opfs.ts';
 import type { ImageSource } from '../storage/source.ts';
 import {
   PIECES_UNDER_WAY,
+  type PieceTaken,
   type SentError,
   type SentSource,
   type WorkerMessage,
@@ -21,6 +22,7 @@ import {
 /** What is used of a `DedicatedWorkerGlobalScope`. */
 interface WorkerScope {
   onmessage: ((event: { data: unknown }) => void) | null;
+  onmessageerror: (() => void) | null;
   postMessage(message: WorkerMessage, transfer?: ArrayBuffer[]): void;
 }
 
@@ -36,8 +38,30 @@ scope.onmessage = ({ data }) => {
   );
 };
 
+/** Memory that is used again: engines may take seconds to notice that it is not used any more. */
+class PiecePool {
+  readonly #free: ArrayBuffer[] = [];
+
+  readonly newPiece = (length: number): Piece => {
+    const memory = length === PIECE_BYTES ? this.#free.pop() : undefined;
+    return new Uint8Array(memory ?? new ArrayBuffer(length));
+  };
+
+  give(memory: ArrayBuffer): void {
+    if (memory.byteLength === PIECE_BYTES) this.#free.push(memory);
+  }
+}
+
+// Firefox hands no compiled module to a worker that may not compile one itself.
+scope.onmessageerror = () => {
+  const message =
+    'the worker cannot take what it was sent: a compiled module, where its content security policy forbids WebAssembly; leave it out';
+  scope.postMessage({ kind: 'failed', error: { code: 'UNSUPPORTED', message, details: {} } });
+};
+
 /** Where the bytes of the new image go, front to back. */
 interface Sink {
+  /** The memory of a piece belongs to the sink, or goes back to the pool. */
   write(piece: Piece): void | Promise<void>;
   /** All of it is where it belongs when this settles. */
   end(): void | Promise<void>;
@@ -54,9 +78,12 @@ async function convert(start: WorkerStart): Promise<WorkerMessage> {
   // What grows the kernel's memory must not happen with a read under way.
   await image.chain();
   const hash = new Sha256(kernel);
-  const stream = await planStream(image, { ...start.options, kernel, onProgress: progress() });
+  const pool = new PiecePool();
+  const { newPiece } = pool;
+  const onProgress = progress();
+  const stream = await planStream(image, { ...start.options, kernel, newPiece, onProgress });
   scope.postMessage({ kind: 'length', length: stream.length });
-  const sink = start.target ? await openFile(start.target) : page();
+  const sink = start.target ? await openFile(start.target, pool) : page(pool);
   for await (const piece of stream.pieces()) {
     hash.update(piece);
     await sink.write(piece);
@@ -92,7 +119,7 @@ function progress(): (done: number, total: number) => void {
 }
 
 /** A file of the page's own file system. */
-async function openFile(file: SyncFileHandle): Promise<Sink> {
+async function openFile(file: SyncFileHandle, pool: PiecePool): Promise<Sink> {
   const storage = await OpfsStorage.open(file);
   storage.truncate(0);
   let at = 0;
@@ -100,6 +127,7 @@ async function openFile(file: SyncFileHandle): Promise<Sink> {
     write(piece) {
       storage.write(at, piece);
       at += piece.length;
+      pool.give(piece.buffer);
     },
     end() {
       storage.flush();
@@ -109,10 +137,12 @@ async function openFile(file: SyncFileHandle): Promise<Sink> {
 }
 
 /** The page, which says when it has taken a piece. */
-function page(): Sink {
+function page(pool: PiecePool): Sink {
   let room = PIECES_UNDER_WAY;
   let wake: () => void = () => undefined;
-  scope.onmessage = () => {
+  scope.onmessage = ({ data }) => {
+    const { memory } = data as PieceTaken;
+    if (memory) pool.give(memory);
     room++;
     wake();
   };

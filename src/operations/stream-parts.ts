@@ -7,6 +7,9 @@ export const PIECE_BYTES = 2 * 1024 * 1024;
 /** Bytes nobody else holds. */
 export type Piece = Uint8Array<ArrayBuffer>;
 
+/** Where pieces come from; what they hold is undefined. */
+export type NewPiece = (length: number) => Piece;
+
 /** A new image that is known so far that its length is. */
 export interface PlannedStream {
   /** Bytes that will come. */
@@ -15,15 +18,22 @@ export interface PlannedStream {
   pieces(): AsyncGenerator<Piece, void, undefined>;
 }
 
-/** Tells how far a stream is, and ends it when that is wanted. */
+/** Tells how far a stream is, ends it when that is wanted, and gives it its pieces. */
 export class StreamSteps {
+  readonly newPiece: NewPiece;
   readonly #control: OperationControl;
   readonly #pause: () => void | Promise<void>;
   readonly #total: number;
   #before = 0;
 
   /** @param passes how often the disk is read, @param size of the disk in bytes */
-  constructor(control: OperationControl, size: number, passes: number) {
+  constructor(
+    control: OperationControl,
+    size: number,
+    passes: number,
+    newPiece: NewPiece = (length) => new Uint8Array(length),
+  ) {
+    this.newPiece = newPiece;
     this.#control = control;
     this.#pause = pacer(control.signal, 'the conversion');
     this.#total = size * passes;

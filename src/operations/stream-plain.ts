@@ -232,7 +232,7 @@ async function* data(
   steps: StreamSteps,
 ): AsyncGenerator<Piece, void, undefined> {
   let left = stored.count() * clusterSize;
-  const nextPiece = () => new Uint8Array(Math.min(left, Math.max(PIECE_BYTES, clusterSize)));
+  const nextPiece = () => steps.newPiece(Math.min(left, Math.max(PIECE_BYTES, clusterSize)));
   let piece = nextPiece();
   let filled = 0;
   for (let from = stored.next(0); from < stored.length; from = stored.next(from)) {

@@ -9,8 +9,8 @@ export function planRaw(source: Source, size: number, steps: StreamSteps): Plann
   async function* pieces(): AsyncGenerator<Piece, void, undefined> {
     for (let at = 0; at < size; at += PIECE_BYTES) {
       await steps.reached(at);
-      const piece = new Uint8Array(Math.min(PIECE_BYTES, size - at));
-      // Bytes of a new array are zeros already, which is all there is behind the source's end.
+      const piece = steps.newPiece(Math.min(PIECE_BYTES, size - at));
+      if (at + piece.length > source.size) piece.fill(0);
       if (at < source.size) await source.read(at, piece);
       yield piece;
     }

@@ -6,7 +6,7 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { type DiskRange, Source } from './chunks.ts';
 import { type OperationControl, throwIfAborted } from './control.ts';
 import { planCompressed } from './stream-compressed.ts';
-import { type PlannedStream, StreamSteps } from './stream-parts.ts';
+import { type NewPiece, type PlannedStream, StreamSteps } from './stream-parts.ts';
 import { planPlain } from './stream-plain.ts';
 import { planRaw } from './stream-raw.ts';
 
@@ -34,6 +34,11 @@ export interface ReadableOptions extends OperationControl {
   copyBacking?: boolean;
   /** Holds the buffers; see `ConvertOptions.kernel`. */
   kernel?: Kernel;
+  /**
+   * Where large pieces come from, so that they can be used again; default new memory.
+   * @internal
+   */
+  newPiece?: NewPiece;
 }
 
 /** An image on its way. */
@@ -98,7 +103,7 @@ export async function planStream(
   throwIfAborted(options.signal, 'the conversion');
   const source = new Source(images instanceof Image ? [images] : images, options.range);
   const twice = format === 'qcow2' && (compress || zeros === 'found');
-  const steps = new StreamSteps(options, source.size, twice ? 2 : 1);
+  const steps = new StreamSteps(options, source.size, twice ? 2 : 1, options.newPiece);
   if (format === 'raw') {
     if (compress) throw new Qcow2Error('REFUSED', 'raw images cannot be compressed');
     return planRaw(source, source.size, steps);

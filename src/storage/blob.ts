@@ -1,4 +1,5 @@
 import { Qcow2Error } from '../errors.ts';
+import { BlobWindow, readWhole } from './blob-window.ts';
 import type { Storage } from './storage.ts';
 
 /** Bytes read at once where a file is read on: asking a browser for a part costs more than copying it. */
@@ -23,7 +24,9 @@ export class BlobStorage implements Storage {
   readonly name: string;
   readonly #blob: Blob;
   /** The windows read last, by number: the one that is read from, and the one ahead of it. */
-  readonly #windows = new Map<number, Promise<Uint8Array>>();
+  readonly #windows = new Map<number, BlobWindow>();
+  /** Memory of windows that are not read any more. */
+  readonly #free: ArrayBuffer[] = [];
   /** Where the last read ended, and how many before it each went on where another had ended. */
   #reached = Number.NEGATIVE_INFINITY;
   #row = 0;
@@ -49,8 +52,8 @@ export class BlobStorage implements Storage {
       const part = into.subarray(at, at + count);
       const isWhole = count === WINDOW && !this.#windows.has(window);
       if (!isWhole && (this.#row >= ROW || this.#windows.has(window)))
-        part.set((await this.#window(window)).subarray(from, from + count));
-      else part.set(await this.#part(position, position + count));
+        await this.#try(position, () => this.#window(window).copy(from, part));
+      else await this.#try(position, () => this.#part(position, part));
       at += count;
     }
     return length;
@@ -58,34 +61,45 @@ export class BlobStorage implements Storage {
 
   close(): void {
     this.#windows.clear();
+    this.#free.length = 0;
   }
 
   /** A window, from memory if it is there; the next one is on its way then. */
-  #window(number: number): Promise<Uint8Array> {
-    for (const other of this.#windows.keys())
-      if (other !== number && other !== number + 1) this.#windows.delete(other);
+  #window(number: number): BlobWindow {
+    for (const [other, window] of this.#windows)
+      if (other !== number && other !== number + 1) {
+        this.#windows.delete(other);
+        window.drop();
+      }
     const wanted = this.#begin(number);
     // A failure is told to whom reads that window.
-    if ((number + 1) * WINDOW < this.size) this.#begin(number + 1).catch(() => undefined);
+    if ((number + 1) * WINDOW < this.size) this.#begin(number + 1).bytes.catch(() => undefined);
     return wanted;
   }
 
-  #begin(number: number): Promise<Uint8Array> {
+  #begin(number: number): BlobWindow {
     let window = this.#windows.get(number);
     if (window === undefined) {
-      window = this.#part(number * WINDOW, (number + 1) * WINDOW);
+      const start = number * WINDOW;
+      const end = Math.min(start + WINDOW, this.size);
+      window = new BlobWindow(this.#blob.slice(start, end), end - start, this.#free, WINDOW);
       this.#windows.set(number, window);
     }
     return window;
   }
 
-  async #part(start: number, end: number): Promise<Uint8Array> {
+  async #part(offset: number, into: Uint8Array): Promise<void> {
+    const part = this.#blob.slice(offset, offset + into.length);
+    into.set(await readWhole(part, into.length));
+  }
+
+  async #try(offset: number, work: () => Promise<unknown>): Promise<void> {
     try {
-      return new Uint8Array(await this.#blob.slice(start, end).arrayBuffer());
+      await work();
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
-      const text = `Could not read '${this.name}' at offset ${start}: ${why}`;
-      throw new Qcow2Error('IO', text, { file: this.name, offset: start }, { cause });
+      const text = `Could not read '${this.name}' at offset ${offset}: ${why}`;
+      throw new Qcow2Error('IO', text, { file: this.name, offset }, { cause });
     }
   }
 }

@@ -3,21 +3,29 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { qemuImg } from '../oracle/tools.ts';
+import { qemuImg, qemuIo } from '../oracle/tools.ts';
 import { makeContent } from '../support/data.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { BROWSER_NAMES, launch, type TestBrowser, type TestPage } from './browsers.ts';
+import { peakMemory } from './process-memory.ts';
 import { StaticServer } from './server.ts';
 import { digestOfStdout } from './stdout-digest.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = makeTempDir('convert-worker');
 const folders = { dist: join(root, 'dist'), test: join(root, 'test/browser') };
-const server = new StaticServer(folders);
+const server = new StaticServer({ ...folders, images: folder });
 /** Another host, from whose files the package may be loaded. */
 const elsewhere = new StaticServer(folders, { 'Access-Control-Allow-Origin': '*' });
 
-const FILES = ['disk.raw', 'deflate.qcow2', 'zstd.qcow2', 'overlay.qcow2', 'large.qcow2'];
+const FILES = [
+  'disk.raw',
+  'deflate.qcow2',
+  'zstd.qcow2',
+  'overlay.qcow2',
+  'large.qcow2',
+  'sparse.qcow2',
+];
 
 /** What is converted: the request, and the words of the command line for it. */
 const CONVERSIONS = [
@@ -36,7 +44,19 @@ const CONVERSIONS = [
   ],
 ] as const;
 
+/** Of 2 GiB. */
+const DATA_BYTES = 256 << 20;
+
+interface Written {
+  size: number;
+  bytes: number;
+  memoryBytes: number;
+}
+
 beforeAll(async () => {
+  await qemuImg(['create', '-q', '-f', 'qcow2', 'sparse.qcow2', '2G'], folder);
+  const places = [0, 1, 2, 3].map((index) => `write -q -P ${index + 1} ${index * 512}M 64M`);
+  await qemuIo('sparse.qcow2', places, folder);
   writeFileSync(join(folder, 'disk.raw'), makeContent('mixed', 8 << 20, 3));
   const convert = (...args: string[]) => qemuImg(['convert', '-f', 'raw', ...args], folder);
   const zstd = ['-o', 'compression_type=zstd'];
@@ -97,6 +117,12 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     expect(await call('ownFiles')).toEqual([]);
   });
 
+  test('reads an image on a server', async () => {
+    const { bytes, sha256 } = await digestOfStdout(['-O', 'raw', 'overlay.qcow2', '-'], folder);
+    const request = { url: '/images/overlay.qcow2', files: ['zstd.qcow2'], format: 'raw' };
+    expect(await call('count', request)).toMatchObject({ received: bytes, sha256 });
+  });
+
   test('what is not given is not read, and what cannot be is told as in the page', async () => {
     const raw = { name: 'overlay.qcow2', format: 'raw' };
     expect(await call('count', raw)).toEqual({
@@ -129,6 +155,21 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     });
     expect(milliseconds).toBeLessThan(100);
   });
+
+  test.each([false, true])(
+    'takes no more memory for a large image, stream %s',
+    async (isStream) => {
+      const request = { name: 'sparse.qcow2', format: 'qcow2' };
+      // The engine's own start, and what the first pieces take, are not the image's.
+      await call('toFile', { ...request, range: { offset: 0, length: 32 << 20 } }, isStream);
+      const work = () => call<Written>('toFile', request, isStream);
+      const { before, peak, result } = await peakMemory(work);
+      expect(result.size).toBe(result.bytes);
+      expect(result.bytes).toBeGreaterThan(DATA_BYTES);
+      expect(result.memoryBytes).toBeLessThan(16 << 20);
+      expect(peak - before).toBeLessThan(64 << 20);
+    },
+  );
 
   test('needs no isolation, and may come from another host', async () => {
     expect(await page.evaluate('crossOriginIsolated')).toBe(false);
@@ -176,6 +217,11 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
         received: 8 << 20,
         backend: 'js',
       });
+      await goto();
+      const how = { worker: 'file', workerUrl: strict };
+      expect(await call('countWithModule', request, how)).toMatchObject(
+        name === 'chromium' ? { received: 8 << 20, backend: 'wasm-simd' } : { code: 'UNSUPPORTED' },
+      );
       const open = workerUrl("script-src 'wasm-unsafe-eval'");
       expect(await call('count', request, { worker: 'file', workerUrl: open })).toMatchObject({
         received: 8 << 20,

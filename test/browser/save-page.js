@@ -18,9 +18,9 @@ export async function ownFiles() {
   return names;
 }
 
-function requestOf({ name, files = [], ...options }) {
+function requestOf({ name, url, files = [], ...options }) {
   const others = Object.fromEntries(files.map((other) => [other, picked(other)]));
-  return { source: picked(name), files: others, ...options };
+  return { source: url ?? picked(name), files: others, ...options };
 }
 
 /** Converts to a file of the page, and to a stream; what both say, and what the file holds. */
@@ -73,6 +73,22 @@ export async function count(options, how) {
   } catch ({ code, message }) {
     return { code, message };
   }
+}
+
+/** The same with a kernel that the page has compiled. */
+export async function countWithModule(options, how) {
+  const module = await WebAssembly.compileStreaming(fetch('/dist/qcow2.wasm'));
+  return count(options, { ...how, module });
+}
+
+/** Converts to a file of the page, in place by the worker or through a stream. */
+export async function toFile(options, isStream) {
+  const handle = await (await folder()).getFileHandle('large.img', { create: true });
+  const target = isStream ? await handle.createWritable() : handle;
+  const result = await convertInWorker({ ...requestOf(options), target });
+  const { size } = await handle.getFile();
+  await (await folder()).removeEntry('large.img');
+  return { ...result, size };
 }
 
 /** Aborts when some of it is done; for how long that takes, and what is left. */

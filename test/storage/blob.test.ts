@@ -59,18 +59,66 @@ test('a file that is read on is asked for in windows, each once', async () => {
   expect(blob.parts.length).toBeLessThan(8);
 });
 
-test('a file that is gone is an error, also for a window that was read ahead', async () => {
+test('concurrent reads far apart get their own bytes, although memory is used again', async () => {
+  const storage = new BlobStorage(new Blob([content]));
+  const length = 1 << 18;
+  const places = [0, 1, 2, 3, 4, 5, 6].flatMap((k) => [k * length, 8 * MIB + k * length]);
+  for (let round = 0; round < 3; round++)
+    await Promise.all(
+      places.map(async (at) => {
+        const into = new Uint8Array(length);
+        for (let k = 0; k < 4; k++) {
+          const from = at + k * length;
+          await storage.read(from, into);
+          expect(Buffer.compare(into, content.subarray(from, from + length))).toBe(0);
+        }
+      }),
+    );
+});
+
+/** A blob of which all behind the first 4 MiB is something else. */
+function brokenBlob(makePart: (part: Blob) => Blob): Blob {
   const blob = new Blob([content]);
-  const gone = () => Promise.reject(new DOMException('it is gone', 'NotReadableError'));
-  const broken = Object.assign(new Blob([content]), {
-    slice: (start: number, end: number) =>
-      start < 4 * MIB ? blob.slice(start, end) : Object.assign(new Blob([]), { arrayBuffer: gone }),
+  return Object.assign(new Blob([content]), {
+    slice: (start: number, end: number) => {
+      const part = blob.slice(start, end);
+      return start < 4 * MIB ? part : makePart(part);
+    },
   });
-  const storage = new BlobStorage(broken, 'disk.raw');
+}
+
+const gone = () => Promise.reject(new DOMException('it is gone', 'NotReadableError'));
+const stream = () => ({ getReader: () => ({ read: gone }) });
+const withoutBytes = () => ({
+  getReader() {
+    throw new TypeError('no byte stream');
+  },
+});
+
+test.each<[string, string, (part: Blob) => Blob]>([
+  ['gone', 'it is gone', () => Object.assign(new Blob([]), { arrayBuffer: gone, stream })],
+  ['shorter', 'it has become shorter', (part) => part.slice(0, part.size / 2)],
+  [
+    'shorter, where memory is not used again',
+    'it has become shorter',
+    (part) => Object.assign(part.slice(0, part.size / 2), { stream: withoutBytes }),
+  ],
+])('a file that is %s is an error, also for a window that was read ahead', async (_, why, part) => {
+  const storage = new BlobStorage(brokenBlob(part), 'disk.raw');
   const into = new Uint8Array(MIB);
   for (let at = 0; at < 4; at++) expect(await storage.read(at * MIB, into)).toBe(MIB);
-  await expect(storage.read(4 * MIB, into)).rejects.toMatchObject({
-    code: 'IO',
-    message: expect.stringContaining("Could not read 'disk.raw' at offset 4194304: it is gone"),
-  });
+  const message = `Could not read 'disk.raw' at offset 4194304: ${why}`;
+  await expect(storage.read(4 * MIB, into)).rejects.toMatchObject({ code: 'IO', message });
+  const other = new BlobStorage(brokenBlob(part), 'disk.raw');
+  await expect(other.read(4 * MIB, into)).rejects.toMatchObject({ code: 'IO', message });
+});
+
+test('memory that is not used again does as well', async () => {
+  const blob = brokenBlob((part) => Object.assign(part, { stream: withoutBytes }));
+  const storage = new BlobStorage(blob);
+  const into = new Uint8Array(MIB);
+  for (let at = 0; at < 12; at++) {
+    await storage.read(at * MIB, into);
+    expect(Buffer.compare(into, content.subarray(at * MIB, (at + 1) * MIB))).toBe(0);
+  }
 });

@@ -59,6 +59,7 @@ export async function convertAndSave(request: SaveRequest, options: SaveOptions)
         format,
         compress: compress && format === 'qcow2',
         target: place.target,
+        reusePieces: true,
       },
       { ...options, worker: 'file', workerUrl },
     );

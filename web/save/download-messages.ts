@@ -16,9 +16,12 @@ export type DownloadMessage =
   | { kind: 'end' }
   | { kind: 'abort'; reason: string };
 
-/** What the service worker says: it knows of the download, it was asked for it, it wants a piece. */
+/**
+ * What the service worker says: it knows of the download, it was asked for it, it wants a piece (and
+ * gives back the memory of an older one).
+ */
 export type DownloadReply =
   | { kind: 'ready' }
   | { kind: 'begun' }
-  | { kind: 'pull' }
+  | { kind: 'pull'; memory: ArrayBuffer | undefined }
   | { kind: 'cancelled' };

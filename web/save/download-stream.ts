@@ -2,6 +2,8 @@ import type { DownloadMessage, DownloadReply } from './download-messages.ts';
 
 /** For so long the browser may take to ask for a download, in milliseconds. */
 const MOST_MILLISECONDS = 10_000;
+/** Bytes of nearly all pieces. */
+const MEMORY_BYTES = 2 * 1024 * 1024;
 /** Browsers end a service worker that hears nothing for about 30 seconds. */
 const STAY_MILLISECONDS = 10_000;
 
@@ -43,7 +45,7 @@ function activated(worker: ServiceWorker): Promise<void> {
 
 /**
  * Has the browser download a file whose bytes are written to the stream that is returned. Each piece
- * waits until the browser wants it, and is handed over without a copy.
+ * waits until the browser wants it; the stream holds none of what was written.
  * @param length of the file, in bytes
  * @throws Error the browser does not ask for it
  */
@@ -67,6 +69,7 @@ class Download {
   /** Pieces the browser wants. */
   #wanted = 0;
   #isCancelled = false;
+  readonly #free: ArrayBuffer[] = [];
   #wake: () => void = () => undefined;
 
   constructor(worker: ServiceWorker) {
@@ -85,7 +88,7 @@ class Download {
       }, MOST_MILLISECONDS);
       this.#port.onmessage = ({ data }: MessageEvent<DownloadReply>) => {
         if (data.kind === 'ready') this.#ask();
-        if (data.kind === 'pull') this.#wanted++;
+        if (data.kind === 'pull') this.#pull(data.memory);
         if (data.kind === 'cancelled') this.#isCancelled = true;
         this.#wake();
         if (data.kind !== 'begun') return;
@@ -104,7 +107,8 @@ class Download {
       write: async (piece) => {
         await this.#untilWanted();
         this.#wanted--;
-        send({ kind: 'piece', piece }, [piece.buffer]);
+        const copy = this.#copy(piece);
+        send({ kind: 'piece', piece: copy }, [copy.buffer]);
       },
       close: async () => {
         // What was sent was taken.
@@ -117,6 +121,22 @@ class Download {
         this.#end();
       },
     });
+  }
+
+  #pull(memory: ArrayBuffer | undefined): void {
+    this.#wanted++;
+    if (memory?.byteLength === MEMORY_BYTES) this.#free.push(memory);
+  }
+
+  /** In memory that is used again, if it is large enough: what is new each time piles up. */
+  #copy(piece: Uint8Array): Uint8Array<ArrayBuffer> {
+    const memory =
+      piece.length > MEMORY_BYTES
+        ? new ArrayBuffer(piece.length)
+        : (this.#free.pop() ?? new ArrayBuffer(MEMORY_BYTES));
+    const copy = new Uint8Array(memory, 0, piece.length);
+    copy.set(piece);
+    return copy;
   }
 
   async #untilWanted(): Promise<void> {
