@@ -1,5 +1,5 @@
 // The constants of src/kernel/abi.ts, where they are explained; a test compares the two files.
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 export const RUN_BYTES = 16;
 export const RUN_KIND_BITS = 3;
@@ -26,6 +26,10 @@ export const INVALID_PAST_END = 5;
 export const INVALID_ALLOC_AND_ZERO = 6;
 export const INVALID_ALLOC_WITHOUT_OFFSET = 7;
 export const INVALID_BITMAP_ON_COMPRESSED = 8;
+
+export const PIECE_SHIFT = 12;
+export const PIECE_ENTRY_BYTES = 8;
+export const COUNT_STATE_BYTES = 32;
 
 export const INFLATE_OK = 0;
 export const INFLATE_SHORT = 1;
