@@ -8,7 +8,7 @@ import { CounterAccess, ReferenceCounts } from './check-counts.ts';
 import { PieceDirectory } from './check-directory.ts';
 import type { Findings } from './check-findings.ts';
 import type { Metadata } from './metadata.ts';
-import { PAGE_BYTES, TableCache } from './table-cache.ts';
+import { LEAST_PAGES, PAGE_BYTES, TableCache } from './table-cache.ts';
 
 /** Refcount structures can be made anew: nothing is lost with them. */
 const isRefcountStructure = (structure: string): boolean => structure.startsWith('refcount ');
@@ -54,7 +54,8 @@ export class CheckedFile {
     this.size = Math.ceil(storage.size / SECTOR_SIZE) * SECTOR_SIZE;
     this.clusters = Math.ceil(storage.size / this.geometry.clusterSize);
     this.#step = step;
-    this.#tables = new TableCache(kernel.arena);
+    // Tables are read from front to back, once: few pages stay in the processor's cache.
+    this.#tables = new TableCache(kernel.arena, LEAST_PAGES * PAGE_BYTES);
     this.#storageNumber = this.#tables.register(storage);
     this.access = new CounterAccess(kernel, this.geometry.refcountOrder);
     this.pieces = new PieceDirectory(kernel, Math.ceil(this.clusters / this.access.perPiece));

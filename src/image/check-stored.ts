@@ -2,7 +2,7 @@ import type { Region } from '../kernel/arena.ts';
 import type { MaybePromise } from '../storage/storage.ts';
 import { PIECE_BYTES } from './check-counts.ts';
 import type { CheckedFile } from './check-file.ts';
-import { PAGE_BYTES, TableCache } from './table-cache.ts';
+import { LEAST_PAGES, PAGE_BYTES, TableCache } from './table-cache.ts';
 
 const TWO_32 = 2 ** 32;
 /** Host offsets from here on cannot be read by QEMU, whatever the file's length. */
@@ -41,7 +41,7 @@ export class StoredCounts {
     this.entries = Math.floor(words.byteLength / 8);
     this.#piecesPerBlock = file.geometry.clusterSize / PIECE_BYTES;
     this.#cache = new PieceCache(file);
-    this.#blocks = new TableCache(file.kernel.arena);
+    this.#blocks = new TableCache(file.kernel.arena, LEAST_PAGES * PAGE_BYTES);
     this.#storageNumber = this.#blocks.register(file.storage);
   }
 
@@ -160,8 +160,8 @@ export class StoredCounts {
   }
 }
 
-const CACHE_PAGE_BYTES = 4096;
-const CACHE_SLOTS = 4096;
+const CACHE_PAGE_BYTES = 16384;
+const CACHE_SLOTS = 1024;
 const PIECES_IN_PAGE = CACHE_PAGE_BYTES / PIECE_BYTES;
 const NO_PIECE = -1;
 
