@@ -37,6 +37,11 @@ export interface OpenImageOptions extends NamedFiles {
   sync?: boolean;
   /** Opens the image, and its data file if it has one, for writing too. */
   writable?: boolean | undefined;
+  /**
+   * False: writing waits for no disk (`-t unsafe`). After a power cut the image may be damaged; for
+   * what can be made anew.
+   */
+  durable?: boolean | undefined;
   /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
   cacheBytes?: number | undefined;
   /** Open files that are only read although another program has them open for writing (`-U`). */
@@ -104,8 +109,8 @@ export function fileResolver(
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
-  const { writable = false, cacheBytes, holdLocks = true } = options;
-  const how = { sync, share, holdLocks, http: { ...options.http, signal: options.signal } };
+  const { writable = false, durable = true, cacheBytes, holdLocks = true } = options;
+  const how = { sync, share, holdLocks, durable, http: { ...options.http, signal: options.signal } };
   const resolver = fileResolver(file, allowExternal, how);
   const mode = writable ? 'r+' : 'r';
   // A file that is written must be free all the same.
