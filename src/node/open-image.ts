@@ -110,7 +110,13 @@ export function fileResolver(
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
   const { writable = false, durable = true, cacheBytes, holdLocks = true } = options;
-  const how = { sync, share, holdLocks, durable, http: { ...options.http, signal: options.signal } };
+  const how = {
+    sync,
+    share,
+    holdLocks,
+    durable,
+    http: { ...options.http, signal: options.signal },
+  };
   const resolver = fileResolver(file, allowExternal, how);
   const mode = writable ? 'r+' : 'r';
   // A file that is written must be free all the same.
