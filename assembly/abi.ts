@@ -27,6 +27,10 @@ export const INVALID_ALLOC_AND_ZERO = 6;
 export const INVALID_ALLOC_WITHOUT_OFFSET = 7;
 export const INVALID_BITMAP_ON_COMPRESSED = 8;
 
+export const PIECE_SHIFT = 12;
+export const PIECE_ENTRY_BYTES = 8;
+export const COUNT_STATE_BYTES = 32;
+
 export const INFLATE_OK = 0;
 export const INFLATE_SHORT = 1;
 export const INFLATE_INVALID = 2;

@@ -1,6 +1,7 @@
 // The exports are the ABI: `KernelExports` in src/kernel/exports.ts tells what each function does.
 import { ABI_VERSION } from './abi';
 
+export { count_runs } from './count-runs';
 export { deflate } from './deflate';
 export { first_difference } from './difference';
 export { inflate } from './inflate';

@@ -5,13 +5,13 @@ import { first_difference } from './difference';
 
 // @ts-ignore: decorator
 @inline
-function maximum(order: u32): u64 {
+export function maximum(order: u32): u64 {
   return (<u64>-1) >> (64 - (<u64>1 << order));
 }
 
 // @ts-ignore: decorator
 @inline
-function get(block: usize, order: u32, index: u32): u64 {
+export function get(block: usize, order: u32, index: u32): u64 {
   if (order == 4) return loadBE16(block + (<usize>index << 1));
   if (order == 3) return load<u8>(block + index);
   if (order == 5) return loadBE32(block + (<usize>index << 2));
@@ -73,6 +73,21 @@ export function refcount_add(block: usize, order: u32, first: u32, count: u32, d
   const max = maximum(order);
   if (!isNegative && change > max) return count != 0 ? first : -1;
   const greatest = isNegative ? max : max - change;
+  return addWithin(block, order, first, count, change, least, greatest);
+}
+
+/** Adds to counters that are all in this range; returns -1, or the index of the first that is not. */
+// @ts-ignore: decorator
+@inline
+export function addWithin(
+  block: usize,
+  order: u32,
+  first: u32,
+  count: u32,
+  change: u64,
+  least: u64,
+  greatest: u64,
+): i32 {
   for (let i: u32 = 0; i < count; i++) {
     const counter = get(block, order, first + i);
     if (counter < least || counter > greatest) return first + i;

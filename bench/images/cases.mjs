@@ -6,6 +6,7 @@ import zlib from 'node:zlib';
  * @typedef {object} Case
  * @property {string} name
  * @property {string} inputs files that are read, for the shell
+ * @property {string} [prepare] a shell command that makes what a run changes; not measured
  * @property {string[]} [ours]
  * @property {{ verb: string, path: string }} [started] ours in a process already started
  * @property {string[]} typed
@@ -64,8 +65,23 @@ function started(verb, ...options) {
   return short(`${verb}, process already started`, [verb, ...options], more);
 }
 
+const DISK_BYTES = 4 * 2 ** 30;
+
+/**
+ * Writes all over an empty disk: the step is an odd number of requests, so that no place comes twice,
+ * and a golden section of the disk, so that places next to each other come far apart in time.
+ */
+function scattered(name, size, count) {
+  const step = (Math.floor((DISK_BYTES / size) * 0.381966) | 1) * size;
+  const request = ['-c', String(count), '-d', '64', '-s', String(size), '-S', String(step)];
+  const words = ['bench', '-w', '-t', 'unsafe', ...request, '-f', 'qcow2', 'out.qcow2'];
+  const prepare = `qemu-img create -q -f qcow2 out.qcow2 ${DISK_BYTES}`;
+  return same(name, '/dev/null', words, { prepare, writes: true, goals: { 'qemu-img': 1 } });
+}
+
 /** Part of the disk, for qemu-img takes a minute to deflate all of it twice. */
 const THIRD = 'third.raw';
+const CHAIN = 'top.qcow2 middle.qcow2 plain.qcow2';
 const COPIES = { copies: ['disk.raw', 'out.raw'] };
 /** Node 22.15 and later compress with zstd themselves. */
 const ZSTD_GOAL = 'zstdCompressSync' in zlib ? 1.0 : 1.5;
@@ -80,7 +96,7 @@ export const CASES = [
   toCompressed('raw to zstd', 'zstd', [0.5, ZSTD_GOAL], 1.01, 'disk.raw'),
   toRaw('data file', [0.9], 'outside.qcow2 outside.data'),
   toQcow2('raw to data file', [], ['-o', 'data_file=out.data']),
-  toRaw('chain of 3', [0.9], 'top.qcow2 middle.qcow2 plain.qcow2'),
+  toRaw('chain of 3', [0.9], CHAIN),
   toRaw('snapshot', [0.9], 'snapshot.qcow2', { options: ['-l', 'before'] }),
   toRaw('2 MiB clusters', [1.0], 'large.qcow2'),
   toRaw('4 KiB clusters', [1.0], 'small.qcow2'),
@@ -96,7 +112,29 @@ export const CASES = [
   ),
   short('check', ['check']),
   // Only its tables are read: to read all of a sparse file takes longer than the rounds.
-  same('check 1 TiB', '/dev/null', ['check', 'terabyte.qcow2'], { isShort: true }),
+  same('check 1 TiB', '/dev/null', ['check', 'terabyte.qcow2'], {
+    isShort: true,
+    goals: { 'qemu-img': 1 },
+  }),
+  same('snapshot 1 TiB', '/dev/null', ['snapshot', '-c', 'now', 'out.qcow2'], {
+    prepare: 'cp --sparse=always terabyte.qcow2 out.qcow2',
+    isShort: true,
+    goals: { 'qemu-img': 1 },
+  }),
+  scattered('random 4 KiB writes', 4096, 30_000),
+  scattered('random 64 KiB writes', 65536, 20_000),
+  convert('convert -n', 'plain.qcow2', [1.0], ['-n', '-O', 'qcow2', 'plain.qcow2', 'out.qcow2'], {
+    prepare: `qemu-img create -q -f qcow2 out.qcow2 ${DISK_BYTES}`,
+  }),
+  same('rebase', CHAIN, ['rebase', '-F', 'qcow2', '-b', 'plain.qcow2', 'out.qcow2'], {
+    prepare: 'cp top.qcow2 out.qcow2',
+    goals: { 'qemu-img': 1 },
+  }),
+  same('commit', CHAIN, ['commit', '-q', 'out.qcow2'], {
+    prepare:
+      'cp middle.qcow2 out-base.qcow2 && cp top.qcow2 out.qcow2 && qemu-img rebase -u -F qcow2 -b out-base.qcow2 out.qcow2',
+    goals: { 'qemu-img': 1 },
+  }),
   short('map', ['map', '--output=json']),
   short('measure', ['measure', '-O', 'qcow2']),
   short('info', ['info'], { goals: { 'node -e 0': 1.3 }, isInfo: true }),

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { folder } from '../data.mjs';
+import { folder, run as runCommand } from '../data.mjs';
 import { goalOf } from '../goals.mjs';
 import { pairedRatio, spread } from '../statistics.mjs';
 import { isDisturbed } from './accounting.mjs';
@@ -36,12 +36,13 @@ export async function measureRow(item, contenders, rounds) {
 }
 
 /** Each contender once, a different one first in each round. */
-async function oneRound({ output, writes }, contenders, turn) {
+async function oneRound({ output, writes, prepare }, contenders, turn) {
   const runs = {};
   for (let i = 0; i < contenders.length; i++) {
     const { key, run } = contenders[(turn + i) % contenders.length];
     clean();
     if (writes) recycleMemory();
+    if (prepare) runCommand('sh', ['-c', prepare]);
     runs[key] = await run();
     if (output) runs[key].bytes = statSync(join(folder, output)).size;
   }
@@ -74,7 +75,7 @@ function warm(inputs) {
 }
 
 function clean() {
-  for (const name of ['out.raw', 'out.qcow2', 'out.data', 'out'])
+  for (const name of ['out.raw', 'out.qcow2', 'out-base.qcow2', 'out.data', 'out'])
     rmSync(join(folder, name), { recursive: true, force: true });
   mkdirSync(join(folder, 'out'));
 }

@@ -81,15 +81,16 @@ const CLEANUP_MILLISECONDS = 50;
  * @example
  * import { convertInWorker } from 'qcow2/browser';
  *
- * async function save(disk: File): Promise<void> {
+ * const input = document.querySelector('input');
+ * input?.addEventListener('change', async () => {
  *   const folder = await navigator.storage.getDirectory();
  *   const target = await folder.getFileHandle('disk.qcow2', { create: true });
  *   const { bytes, sha256 } = await convertInWorker(
- *     { source: disk, format: 'qcow2', compress: true, target },
+ *     { source: input.files?.[0] ?? new Blob(), format: 'qcow2', compress: true, target },
  *     { onProgress: (done, total) => console.log(done / total), signal: AbortSignal.timeout(60_000) },
  *   );
  *   console.log(bytes, sha256);
- * }
+ * });
  */
 export async function convertInWorker(
   request: WorkerConversion,

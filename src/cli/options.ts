@@ -360,7 +360,7 @@ export const VERBS = {
         name: 'cache',
         short: 't',
         argument: 'MODE',
-        help: 'cache mode: writethrough and directsync flush after every write',
+        help: 'cache mode: writethrough and directsync flush after every write, unsafe never',
       },
       { name: 'write', short: 'w', help: 'write to the disk, whose data is lost' },
       FORCE_SHARE,

@@ -1,7 +1,9 @@
+import { PIECE_SHIFT } from '../kernel/abi.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import type { PieceDirectory } from './check-directory.ts';
 
 /** Bytes of counters held together: the smallest cluster, hence a part of every refcount block. */
-export const PIECE_BYTES = 512;
+export const PIECE_BYTES = 2 ** PIECE_SHIFT / 8;
 const SLAB_BYTES = 512 * PIECE_BYTES;
 const TWO_32 = 2 ** 32;
 
@@ -19,8 +21,8 @@ export class CounterAccess {
   constructor(kernel: Kernel, order: number) {
     this.kernel = kernel;
     this.order = order;
-    this.perPiece = (PIECE_BYTES * 8) / 2 ** order;
-    this.pieceShift = Math.log2(this.perPiece);
+    this.pieceShift = PIECE_SHIFT - order;
+    this.perPiece = 2 ** this.pieceShift;
     this.#scratch = kernel.arena.allocate(this.perPiece * 8).ptr;
   }
 
@@ -59,15 +61,24 @@ export class ReferenceCounts {
   /** Most a counter holds. */
   readonly maximum: number;
   readonly #pieces = new Map<number, number>();
+  readonly #directory: PieceDirectory;
   readonly #overflow: (cluster: number, times: number) => void;
   #slab = 0;
   #slabEnd = 0;
   #lastPiece = -1;
   #lastPointer = 0;
 
-  /** @param overflow told of references that a counter of this width cannot hold */
-  constructor(access: CounterAccess, overflow: (cluster: number, times: number) => void) {
+  /**
+   * @param directory told of the pieces that are made
+   * @param overflow told of references that a counter of this width cannot hold
+   */
+  constructor(
+    access: CounterAccess,
+    directory: PieceDirectory,
+    overflow: (cluster: number, times: number) => void,
+  ) {
     this.access = access;
+    this.#directory = directory;
     this.maximum = 2 ** (2 ** access.order) - 1;
     this.#overflow = overflow;
   }
@@ -88,6 +99,11 @@ export class ReferenceCounts {
       }
       cluster += n;
     }
+  }
+
+  /** References up to this cluster were added by the kernel, to pieces that are there. */
+  noteHighest(cluster: number): void {
+    this.highest = Math.max(this.highest, cluster);
   }
 
   /** References of one cluster. */
@@ -134,6 +150,7 @@ export class ReferenceCounts {
     const pointer = this.#slab;
     this.#slab += PIECE_BYTES;
     this.#pieces.set(piece, pointer);
+    this.#directory.setReferences(piece, pointer);
     return pointer;
   }
 }

@@ -5,9 +5,10 @@ import { SECTOR_SIZE } from '../format/limits.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { MaybePromise, Storage } from '../storage/storage.ts';
 import { CounterAccess, ReferenceCounts } from './check-counts.ts';
+import { PieceDirectory } from './check-directory.ts';
 import type { Findings } from './check-findings.ts';
 import type { Metadata } from './metadata.ts';
-import { PAGE_BYTES, TableCache } from './table-cache.ts';
+import { LEAST_PAGES, PAGE_BYTES, TableCache } from './table-cache.ts';
 
 /** Refcount structures can be made anew: nothing is lost with them. */
 const isRefcountStructure = (structure: string): boolean => structure.startsWith('refcount ');
@@ -22,6 +23,8 @@ export class CheckedFile {
   readonly findings: Findings;
   readonly access: CounterAccess;
   readonly references: ReferenceCounts;
+  /** Where both kinds of counters are in kernel memory. */
+  readonly pieces: PieceDirectory;
   /** Length of the file in bytes, in whole sectors as QEMU sees it, and in clusters. */
   readonly size: number;
   readonly clusters: number;
@@ -51,10 +54,12 @@ export class CheckedFile {
     this.size = Math.ceil(storage.size / SECTOR_SIZE) * SECTOR_SIZE;
     this.clusters = Math.ceil(storage.size / this.geometry.clusterSize);
     this.#step = step;
-    this.#tables = new TableCache(kernel.arena);
+    // Tables are read from front to back, once: few pages stay in the processor's cache.
+    this.#tables = new TableCache(kernel.arena, LEAST_PAGES * PAGE_BYTES);
     this.#storageNumber = this.#tables.register(storage);
     this.access = new CounterAccess(kernel, this.geometry.refcountOrder);
-    this.references = new ReferenceCounts(this.access, (cluster, times) => {
+    this.pieces = new PieceDirectory(kernel, Math.ceil(this.clusters / this.access.perPiece));
+    this.references = new ReferenceCounts(this.access, this.pieces, (cluster, times) => {
       const { clusterSize, refcountBits } = this.geometry;
       const offset = cluster * clusterSize;
       findings.overflows += times;

@@ -14,6 +14,7 @@ import type { MaybePromise } from '../storage/storage.ts';
 import { PIECE_BYTES } from './check-counts.ts';
 import type { CheckedFile } from './check-file.ts';
 import { type L2TableUses, wordText } from './check-l1.ts';
+import { RunCounter } from './check-runs.ts';
 import { NO_BLOCK, type StoredCounts, UNUSABLE } from './check-stored.ts';
 import type { TableRepair } from './repair-tables.ts';
 
@@ -23,7 +24,8 @@ const NO_CLUSTER = -1;
 
 /**
  * Walks L2 tables, each once: counts what they refer to, gathers statistics of the active ones, and
- * verifies bit 63 there. Whole runs are handled at a time; entries one by one only where the kernel
+ * verifies bit 63 there. What is right is done by the kernel; other runs, those that are long and the
+ * first of a piece of counters are handled as a whole, and entries one by one only where the kernel
  * calls them compressed, invalid or reserved bits are set.
  */
 export class L2Walker {
@@ -36,6 +38,7 @@ export class L2Walker {
   readonly #file: CheckedFile;
   readonly #stored: StoredCounts;
   readonly #runs: RunReader;
+  readonly #counter: RunCounter;
   readonly #ones: number;
   readonly #hasDataFile: boolean;
   readonly #repair: TableRepair | undefined;
@@ -43,8 +46,6 @@ export class L2Walker {
   #uses: L2TableUses = { offset: 0, total: 0, active: 0, l1Index: -1 };
   /** Whether bit 63 of the table's entries is compared. */
   #verifies = false;
-  /** Where the next cluster must lie not to be a fragment; 0: anywhere. */
-  #next = 0;
 
   /** @param repair changes entries that are wrong, where it can, instead of reporting them */
   constructor(file: CheckedFile, stored: StoredCounts, repair?: TableRepair) {
@@ -53,6 +54,7 @@ export class L2Walker {
     this.#repair = repair;
     this.#hasDataFile = file.metadata.hasDataFile;
     this.#runs = new RunReader(file.kernel.arena, RUN_CAPACITY);
+    this.#counter = new RunCounter(file, this.#runs);
     const { access, kernel } = file;
     this.#ones = kernel.arena.allocate(PIECE_BYTES).ptr;
     kernel.exports.refcount_fill(this.#ones, access.order, 0, access.perPiece, 1);
@@ -66,16 +68,19 @@ export class L2Walker {
     this.#file.addRegion('L2 table', offset, offset, clusterSize, total);
     this.#repair?.begin('L2 table', offset, clusterSize, total);
     this.#uses = uses;
-    this.#next = 0;
     if (this.#hasDataFile && active > 1) this.#refuseShared();
     // The bits below a table whose own counter is out of reach are not judged, as in QEMU.
     const counter = this.#stored.counter(Math.floor(offset / clusterSize));
     this.#verifies = active > 0 && offset !== 0 && (await counter) !== UNUSABLE;
+    this.#counter.begin(total, this.#verifies);
     const guest = Math.max(0, l1Index) * l2Coverage;
     await this.#file.eachPart(offset, offset + clusterSize, (pointer, at, bytes) => {
       const first = (at - offset) / l2EntrySize;
       return this.#part(pointer, at, bytes / l2EntrySize, guest + first * clusterSize);
     });
+    this.allocated += this.#counter.entries * active;
+    this.fragmented += this.#counter.breaks * active;
+    this.#file.references.noteHighest(this.#counter.highest);
   }
 
   /** Decodes entries that lie together; `at` is the host offset of the first. */
@@ -114,12 +119,13 @@ export class L2Walker {
   async #handleRuns(table: number, at: number, guest: number): Promise<number> {
     const { clusterSize, l2EntrySize, subclustersPerCluster, subclusterSize } = this.#file.geometry;
     const runs = this.#runs;
-    let end = 0;
     for (let i = 0; i < runs.count; i++) {
+      if (!this.#hasDataFile) i = this.#counter.countFrom(i);
+      if (i === runs.count) break;
       // Of subclusters, the first of its cluster stands for all.
       const unit = runs.first(i);
       const entry = Math.ceil(unit / subclustersPerCluster);
-      end = Math.ceil((unit + runs.units(i)) / subclustersPerCluster);
+      const end = Math.ceil((unit + runs.units(i)) / subclustersPerCluster);
       const kind = runs.kind(i);
       const aux = runs.aux(i);
       const single = kind === RUN_COMPRESSED || kind === RUN_INVALID;
@@ -141,16 +147,14 @@ export class L2Walker {
         if (pending !== undefined) await pending;
       }
     }
-    return end;
+    return Math.ceil(runs.first(runs.count) / subclustersPerCluster);
   }
 
   /** Counts `count` clusters that follow each other, named by entries from host offset `at` on. */
   #addClusters(host: number, count: number, at: number): void {
     const { clusterSize, l2EntrySize } = this.#file.geometry;
-    const { total, active } = this.#uses;
-    this.allocated += count * active;
-    if (this.#next !== 0 && host !== this.#next) this.fragmented += active;
-    this.#next = host + count * clusterSize;
+    const { total } = this.#uses;
+    this.#counter.place(host, count * clusterSize, count);
     if (this.#hasDataFile) return;
     const first = host / clusterSize;
     const inFile = Math.max(0, Math.min(count, this.#file.clusters - first));
@@ -202,10 +206,8 @@ export class L2Walker {
 
   #addUnaligned(host: number, at: number): void {
     const { clusterSize } = this.#file.geometry;
-    const { total, active } = this.#uses;
-    this.allocated += active;
-    if (this.#next !== 0 && host !== this.#next) this.fragmented += active;
-    this.#next = host + clusterSize;
+    this.#counter.place(host, clusterSize, 1);
+    const { total } = this.#uses;
     if (!this.#hasDataFile) this.#file.addRegion('L2 entry', at, host, clusterSize, total);
   }
 
@@ -249,30 +251,6 @@ export class L2Walker {
     entry: number,
   ): MaybePromise<void> {
     if (!this.#verifies) return undefined;
-    if (copied && !this.#hasDataFile && this.#isRight(host, count)) return undefined;
-    return this.#verifySlowly(host, count, copied, word, at, entry);
-  }
-
-  /** Whether all counters of a run are known to be 1; the usual case, and without an allocation. */
-  #isRight(host: number, count: number): boolean {
-    const { perPiece, pieceShift } = this.#file.access;
-    const cluster = host / this.#file.geometry.clusterSize;
-    if (cluster >= this.#file.clusters) return false;
-    const piece = cluster >>> pieceShift;
-    const index = cluster & (perPiece - 1);
-    if (index + count > perPiece) return false;
-    const found = this.#stored.piece(piece);
-    return typeof found === 'number' && found > NO_BLOCK && this.#areOnes(found, index, count);
-  }
-
-  #verifySlowly(
-    host: number,
-    count: number,
-    copied: boolean,
-    word: number,
-    at: number,
-    entry: number,
-  ): MaybePromise<void> {
     const { clusterSize, l2EntrySize } = this.#file.geometry;
     if (this.#hasDataFile) {
       for (let k = 0; k < count && !copied; k++) this.#wrongCopied(word, at, entry, k, 1);
@@ -287,7 +265,7 @@ export class L2Walker {
         const next = word + done * l2EntrySize;
         const from = host + done * clusterSize;
         return found.then(() =>
-          this.#verifySlowly(from, count - done, copied, next, at, entry + done),
+          this.#verifyCopied(from, count - done, copied, next, at, entry + done),
         );
       }
       const index = first + done - piece * perPiece;

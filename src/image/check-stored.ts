@@ -2,7 +2,7 @@ import type { Region } from '../kernel/arena.ts';
 import type { MaybePromise } from '../storage/storage.ts';
 import { PIECE_BYTES } from './check-counts.ts';
 import type { CheckedFile } from './check-file.ts';
-import { PAGE_BYTES, TableCache } from './table-cache.ts';
+import { LEAST_PAGES, PAGE_BYTES, TableCache } from './table-cache.ts';
 
 const TWO_32 = 2 ** 32;
 /** Host offsets from here on cannot be read by QEMU, whatever the file's length. */
@@ -41,7 +41,7 @@ export class StoredCounts {
     this.entries = Math.floor(words.byteLength / 8);
     this.#piecesPerBlock = file.geometry.clusterSize / PIECE_BYTES;
     this.#cache = new PieceCache(file);
-    this.#blocks = new TableCache(file.kernel.arena);
+    this.#blocks = new TableCache(file.kernel.arena, LEAST_PAGES * PAGE_BYTES);
     this.#storageNumber = this.#blocks.register(file.storage);
   }
 
@@ -88,7 +88,10 @@ export class StoredCounts {
     const block = Math.floor(index / this.#piecesPerBlock);
     const offset = this.blockOffset(block);
     if (offset <= NO_BLOCK) return offset;
-    return this.#cache.pointer(offset + (index - block * this.#piecesPerBlock) * PIECE_BYTES);
+    return this.#cache.pointer(
+      offset + (index - block * this.#piecesPerBlock) * PIECE_BYTES,
+      index,
+    );
   }
 
   /**
@@ -157,39 +160,66 @@ export class StoredCounts {
   }
 }
 
-const CACHE_PAGE_BYTES = 4096;
-const CACHE_SLOTS = 4096;
+const CACHE_PAGE_BYTES = 16384;
+const CACHE_SLOTS = 1024;
+const PIECES_IN_PAGE = CACHE_PAGE_BYTES / PIECE_BYTES;
+const NO_PIECE = -1;
 
 /**
  * Small pages of refcount blocks for looking up counters in any order, as fragmented images need:
- * each place in the file has one slot, so that a look-up is an index and a comparison.
+ * each place in the file has one slot, so that a look-up is an index and a comparison. The directory
+ * of pieces knows what is held of those that were looked up.
  */
 class PieceCache {
   readonly #file: CheckedFile;
   readonly #region: Region;
   /** Index of the page a slot holds. */
   readonly #held = new Float64Array(CACHE_SLOTS).fill(-1);
+  /** Index of the piece that the directory has at a place of the region. */
+  readonly #pieceAt = new Float64Array(CACHE_SLOTS * PIECES_IN_PAGE).fill(NO_PIECE);
 
   constructor(file: CheckedFile) {
     this.#file = file;
     this.#region = file.kernel.arena.allocate(CACHE_SLOTS * CACHE_PAGE_BYTES);
   }
 
-  /** Pointer to the bytes at a host offset, to the end of their page. */
-  pointer(offset: number): MaybePromise<number> {
+  /** Pointer to the bytes at a host offset: a piece, and its index. */
+  pointer(offset: number, piece: number): MaybePromise<number> {
     const page = Math.floor(offset / CACHE_PAGE_BYTES);
     const slot = page % CACHE_SLOTS;
     const start = slot * CACHE_PAGE_BYTES;
-    const pointer = this.#region.ptr + start + (offset - page * CACHE_PAGE_BYTES);
-    if (this.#held[slot] === page) return pointer;
-    this.#held[slot] = -1;
+    const at = start + (offset - page * CACHE_PAGE_BYTES);
+    if (this.#held[slot] === page) return this.#enter(at, piece);
+    this.#forget(slot);
     const into = this.#region.bytes.subarray(start, start + CACHE_PAGE_BYTES);
     const loaded = (n: number): number => {
       into.fill(0, n);
       this.#held[slot] = page;
-      return pointer;
+      return this.#enter(at, piece);
     };
     const read = this.#file.storage.read(page * CACHE_PAGE_BYTES, into);
     return typeof read === 'number' ? loaded(read) : read.then(loaded);
+  }
+
+  /** Has a piece in the directory; another one that is at the same place (a block used twice) not. */
+  #enter(at: number, piece: number): number {
+    const place = at / PIECE_BYTES;
+    const pointer = this.#region.ptr + at;
+    const before = this.#pieceAt[place]!;
+    if (before === piece) return pointer;
+    if (before !== NO_PIECE) this.#file.pieces.setStored(before, 0);
+    this.#pieceAt[place] = piece;
+    this.#file.pieces.setStored(piece, pointer);
+    return pointer;
+  }
+
+  #forget(slot: number): void {
+    this.#held[slot] = -1;
+    const start = slot * PIECES_IN_PAGE;
+    for (let place = start; place < start + PIECES_IN_PAGE; place++) {
+      const piece = this.#pieceAt[place]!;
+      if (piece !== NO_PIECE) this.#file.pieces.setStored(piece, 0);
+      this.#pieceAt[place] = NO_PIECE;
+    }
   }
 }

@@ -160,8 +160,10 @@ export class Refcounts {
         }
         first = at - index + start;
       }
-      const end = exports.refcount_scan(pointer, order, start, this.#partEntries - start, 0);
-      at += (end < 0 ? this.#partEntries : end) - index;
+      // No further than is wanted: what follows is mostly free, to the end of the block.
+      const stop = Math.min(this.#partEntries, first + wanted - (at - index));
+      const end = exports.refcount_scan(pointer, order, start, stop - start, 0);
+      at += (end < 0 ? stop : end) - index;
       if (end >= 0 || at - first >= wanted) return { first, count: Math.min(at - first, wanted) };
     }
   }

@@ -9,7 +9,7 @@ export const PAGE_BYTES = 65536;
 /** Pages of an image that is only read. */
 const READ_PAGES = 32;
 /** Fewest pages work goes on with: a read through a chain holds one, a copy of a table two. */
-const LEAST_PAGES = 8;
+export const LEAST_PAGES = 8;
 
 /** How tables of one file may be changed in the cache. */
 export interface WriteBackRules {

@@ -42,6 +42,19 @@ export const INVALID_ALLOC_AND_ZERO = 6;
 export const INVALID_ALLOC_WITHOUT_OFFSET = 7;
 export const INVALID_BITMAP_ON_COMPRESSED = 8;
 
+/** log2 of the bits of a piece of counters: 512 bytes, a part of every refcount block. */
+export const PIECE_SHIFT = 12;
+/**
+ * Bytes of an entry in the directory of pieces: u32 address of the references to its clusters; u32
+ * address of its stored counters. 0: not in memory.
+ */
+export const PIECE_ENTRY_BYTES = 8;
+/**
+ * Bytes of what `count_runs` keeps: f64 host offset behind the last cluster (0: none); f64 entries that
+ * name clusters; f64 runs that do not begin where the last one ended; f64 highest cluster (-1: none).
+ */
+export const COUNT_STATE_BYTES = 32;
+
 export const INFLATE_OK = 0;
 /** The stream ended before the output was full. */
 export const INFLATE_SHORT = 1;

@@ -103,6 +103,36 @@ export interface KernelExports {
   refcount_scan(block: number, order: number, first: number, count: number, zero: number): number;
 
   /**
+   * Counts references to the clusters of decoded runs (format section 18), up to the first run that
+   * needs a closer look; returns how many were counted. That is one whose kind is compressed or
+   * invalid, with reserved bits, with clusters of several pieces, of a piece the directory does not
+   * have, or behind `clusters`; one whose references would not fit; and, where `verify` is 1, one whose
+   * stored counters are not in memory or do not agree with bit 63 (1 with it, not 1 without).
+   * Of that run nothing is counted.
+   * @param runs first of `count` records, of which one more follows for the end
+   * @param unit_bits log2 of the units of an entry: 0, for extended entries 5
+   * @param order of the counters, stored and counted
+   * @param directory one entry of `PIECE_ENTRY_BYTES` for each of `pieces` pieces of `1 << (PIECE_SHIFT -
+   *   order)` counters
+   * @param clusters of the file
+   * @param times references that each entry stands for
+   * @param state `COUNT_STATE_BYTES` that go from call to call
+   */
+  count_runs(
+    runs: number,
+    count: number,
+    cluster_bits: number,
+    unit_bits: number,
+    order: number,
+    directory: number,
+    pieces: number,
+    clusters: number,
+    times: number,
+    verify: number,
+    state: number,
+  ): number;
+
+  /**
    * Inflates raw deflate (RFC 1951) until `out_length` bytes are produced. `src` must have 64
    * readable bytes behind it and `out` 320 writable ones; their contents after the call are
    * undefined. Input is never read as stream beyond `src_length`. Returns an `INFLATE_*` status; the

@@ -37,6 +37,11 @@ export class RunReader {
     return this.region.ptr;
   }
 
+  /** Address of record `i`. */
+  at(i: number): number {
+    return this.region.ptr + i * RUN_BYTES;
+  }
+
   /** `RUN_*` kind of record `i`. */
   kind(i: number): number {
     return (this.#arena.u32[this.#word + i * RUN_WORDS] as number) & KIND_MASK;

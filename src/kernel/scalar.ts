@@ -1,5 +1,6 @@
 import { ABI_VERSION } from './abi.ts';
 import type { KernelExports } from './exports.ts';
+import { countRuns } from './scalar/count-runs.ts';
 import { deflate } from './scalar/deflate.ts';
 import { firstDifference } from './scalar/difference.ts';
 import { inflate } from './scalar/inflate.ts';
@@ -57,6 +58,22 @@ export function createScalarExports(): KernelExports {
     refcount_compare: (a, b, order, first, count) => compare(memory, a, b, order, first, count),
     refcount_scan: (block, order, first, count, zero) =>
       scan(memory, block, order, first, count, zero),
+    count_runs: (
+      runs,
+      count,
+      clusterBits,
+      unitBits,
+      order,
+      directory,
+      pieces,
+      clusters,
+      times,
+      verify,
+      state,
+    ) => {
+      const where = { clusterBits, unitBits, order, directory, pieces, clusters };
+      return countRuns(memory, runs, count, { ...where, times, verify: verify !== 0 }, state);
+    },
     inflate: (src, srcLength, out, outLength) => inflate(memory.u8, src, srcLength, out, outLength),
     deflate: (src, srcLength, out, capacity, level) =>
       deflate(memory.u8, src, srcLength, out, capacity, level),

@@ -54,6 +54,11 @@ export interface OpenImageOptions extends NamedFiles {
   sync?: boolean;
   /** Opens the image, and its data file if it has one, for writing too. */
   writable?: boolean | undefined;
+  /**
+   * False: writing waits for no disk (`-t unsafe`). After a power cut the image may be damaged; for
+   * what can be made anew.
+   */
+  durable?: boolean | undefined;
   /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
   cacheBytes?: number | undefined;
   /** Open files that are only read although another program has them open for writing (`-U`). */
@@ -131,8 +136,9 @@ function resolverFor(
  */
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
-  const { writable = false, cacheBytes, holdLocks = true, copy } = options;
-  const how = { sync, share, holdLocks, http: { ...options.http, signal: options.signal } };
+  const { writable = false, durable = true, cacheBytes, holdLocks = true, copy } = options;
+  const http = { ...options.http, signal: options.signal };
+  const how = { sync, share, holdLocks, durable, http };
   const resolver = resolverFor(
     copy?.hasFolder === false ? undefined : file,
     allowExternal ?? [],

@@ -20,6 +20,8 @@ export interface FileOptions {
    * true: the file is locked until it is closed, where that is possible.
    */
   holdLocks?: boolean;
+  /** False: `flush` waits for nothing, and a power cut may lose or reorder what was written. */
+  durable?: boolean;
   /** Of a new file; default 0o644. Bits the process masks out stay off. */
   permissions?: number;
   /** Where it was really found; `path` stays the name for messages. */
@@ -89,6 +91,7 @@ export class FileStorage implements Storage {
   readonly identity: string;
   readonly fd: number;
   readonly #sync: boolean;
+  readonly #durable: boolean;
   #size: number;
   #closed = false;
   #flushing: Promise<void> | undefined;
@@ -99,6 +102,7 @@ export class FileStorage implements Storage {
   constructor(path: string, options: FileOptions = {}) {
     this.name = path;
     this.#sync = options.sync ?? false;
+    this.#durable = options.durable ?? true;
     const { permissions = 0o644 } = options;
     try {
       this.fd = fs.openSync(options.realPath ?? path, FLAGS[options.mode ?? 'r'], permissions);
@@ -167,6 +171,7 @@ export class FileStorage implements Storage {
    */
   beginFlush(): void {
     this.#requireOpen();
+    if (!this.#durable) return;
     this.#flushing ??= this.#call<void>((done) => fs.fdatasync(this.fd, done))
       .catch((cause: unknown) => {
         this.#flushFailure ??= cause;
@@ -178,6 +183,7 @@ export class FileStorage implements Storage {
 
   async flush(): Promise<void> {
     this.#requireOpen();
+    if (!this.#durable) return;
     await this.#flushing;
     try {
       // The system reports a failed write once; what a flush under way was told counts.

@@ -50,6 +50,7 @@ const handle = {
   },
 };
 const storage = { getDirectory: async () => ({ getFileHandle: async () => handle }) };
+globalThis.document = { querySelector: () => null };
 Object.defineProperty(globalThis, 'navigator', { value: { storage } });
 console.log = () => {};
 for (const folder of process.argv.slice(2)) {

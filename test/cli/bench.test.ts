@@ -58,6 +58,7 @@ describe('bench -w writes what qemu-img writes', () => {
     '-w -c 100 --pattern 0x43 --flush-interval=70',
     '-w -c 300 -d 3 --flush-interval=3 --no-drain --pattern 67 -S 70k',
     '-w -c 20 -d 7 -t writethrough --pattern 1',
+    '-w -c 50 -t unsafe --pattern 2 -s 4k -S 1M --flush-interval=64',
     '-w -c 5 -s 700k -S 300k --pattern 9 -o 1M',
   ])('%s', async (line) => {
     copyFileSync('disk', 'ours');

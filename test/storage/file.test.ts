@@ -35,6 +35,20 @@ describe.each([{ sync: true }, { sync: false }])('FileStorage %o', (options) => 
     expect(fs.statSync(name('new')).size).toBe(10);
   });
 
+  it('asks the system to sync, unless it need not be durable', async () => {
+    for (const durable of [true, false]) {
+      const storage = new FileStorage(name(`sync-${durable}`), {
+        mode: 'create',
+        durable,
+        ...options,
+      });
+      // A call with the descriptor fails from here on.
+      fs.closeSync(storage.fd);
+      if (durable) await expect(storage.flush()).rejects.toMatchObject({ code: 'IO' });
+      else await storage.flush();
+    }
+  });
+
   it('refuses every call after it was closed', async () => {
     fs.writeFileSync(name('closed'), 'x');
     const storage = new FileStorage(name('closed'), { mode: 'r+', ...options });

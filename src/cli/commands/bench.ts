@@ -16,7 +16,8 @@ export async function run(args: Arguments<'bench'>, context: Context): Promise<n
   const options = benchOptions(args);
   const { path, ...input } = inputImage(args, args.operands[0] ?? '');
   if (writes) requireUnshared(input, path);
-  const image = await openChain(path, { ...input, writable: writes });
+  const durable = args.value('cache') !== 'unsafe';
+  const image = await openChain(path, { ...input, writable: writes, durable });
   try {
     context.write(announcement(options, writes));
     const { seconds } = await bench(image, { ...options, signal: context.interruptible() });

@@ -20,6 +20,11 @@ function getLow({ view }: ScalarMemory, block: number, order: number, index: num
   return (view.getUint8(block + (bit >> 3)) >> (bit & 7)) & lowMaximum(order);
 }
 
+/** Whether a counter is 1. */
+export function isOne(memory: ScalarMemory, block: number, order: number, index: number): boolean {
+  return getLow(memory, block, order, index) === 1 && getHigh(memory, block, order, index) === 0;
+}
+
 function set(
   { view }: ScalarMemory,
   block: number,
