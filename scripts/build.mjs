@@ -53,7 +53,7 @@ const BUNDLES = [
     // One file that needs no other: bundlers copy it as it is.
     folder: 'browser',
     entries: { worker: 'browser/worker.js' },
-    output: { format: 'esm', minify: true },
+    output: { format: 'esm', minify: true, codeSplitting: false },
   },
   {
     folder: 'slim',

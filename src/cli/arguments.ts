@@ -1,8 +1,8 @@
 import { Qcow2Error } from '../errors.ts';
 import { type ParsedOptions, parseOptions } from './getopt.ts';
 import { parseKeyValues } from './key-values.ts';
-import type { OptionSpec } from './option-specs.ts';
-import { type OptionName, VERBS, type VerbName, type VerbSpec } from './options.ts';
+import type { OptionSpec, VerbSpec } from './option-specs.ts';
+import { type OptionName, VERBS, type VerbName } from './options.ts';
 
 /** The parsed command line of one verb, asked by the names of the option table. */
 export class Arguments<V extends VerbName> {

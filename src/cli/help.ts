@@ -1,6 +1,6 @@
 import { optionsOf } from './arguments.ts';
-import type { OptionSpec } from './option-specs.ts';
-import { VERBS, type VerbName, type VerbSpec } from './options.ts';
+import type { OptionSpec, VerbSpec } from './option-specs.ts';
+import { VERBS, type VerbName } from './options.ts';
 
 const LINE = 100;
 const INDENT = 28;

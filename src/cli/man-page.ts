@@ -1,7 +1,7 @@
 import { optionsOf } from './arguments.ts';
 import { createOptionsHelp } from './create-options.ts';
-import type { OptionSpec } from './option-specs.ts';
-import { VERBS, type VerbName, type VerbSpec } from './options.ts';
+import type { OptionSpec, VerbSpec } from './option-specs.ts';
+import { VERBS, type VerbName } from './options.ts';
 
 const EXIT_STATUS: readonly [string, string][] = [
   ['0', 'success; compare: the images are identical'],

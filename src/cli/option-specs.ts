@@ -87,3 +87,20 @@ export const LOG = {
   argument: 'STYLE',
   help: 'style of the log, human (default) or json',
 } as const;
+
+/** A verb: everything that parsing, `--help`, completions and the man page need to know. */
+export interface VerbSpec {
+  /** One line. */
+  readonly summary: string;
+  /** Operands as the usage line shows them. */
+  readonly operands: string;
+  readonly minOperands: number;
+  readonly maxOperands: number;
+  readonly options: readonly OptionSpec[];
+  /** Words such as `-5G` are operands, not options. */
+  readonly negativeOperands?: boolean;
+  /** It opens images for a short look only, which keeps nobody from writing to them. */
+  readonly looksOnly?: boolean;
+  /** Operands that need a line each: how they are written, and what they are. */
+  readonly operandHelp?: readonly (readonly [string, string])[];
+}

@@ -6,7 +6,8 @@ import { prepareLockCheck } from '../storage/file-locks.ts';
 import { type Arguments, parseArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { generalHelp, verbHelp } from './help.ts';
-import { isVerb, type OptionName, VERBS, type VerbName, type VerbSpec } from './options.ts';
+import type { VerbSpec } from './option-specs.ts';
+import { isVerb, type OptionName, VERBS, type VerbName } from './options.ts';
 
 /** A module of `commands/`: does one verb and returns the exit status. */
 interface Command<V extends VerbName> {

@@ -11,6 +11,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
+import { StaticServer } from '../browser/server.ts';
 import { describeRun, run } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
@@ -38,10 +39,15 @@ function blocks(language: string): string[] {
 test('the command lines work as written', { timeout: 120_000 }, async () => {
   const [jobs = ''] = blocks('json');
   writeFileSync(join(folder, 'jobs.json'), jobs);
-  const lines = blocks('sh')
-    .join('')
-    .split('\n')
-    .filter((line) => line !== '' && !line.startsWith('#'));
+  // What is said of a file far away is tried with one on this machine.
+  const server = new StaticServer({ images: folder });
+  await server.open();
+  const create = ['create', '-f', 'qcow2', 'debian-12-nocloud-amd64.qcow2', '8M'];
+  execFileSync(process.execPath, [main, ...create], { cwd: folder, stdio: 'ignore' });
+  const far = 'https://cloud.debian.org/images/cloud/bookworm/latest/';
+  const commands = blocks('sh').join('').replaceAll(far, `${server.origin}/images/`);
+  expect(commands).toContain(server.origin);
+  const lines = commands.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
   expect(lines.length).toBeGreaterThan(10);
   for (const line of lines) {
     const script = `PATH='${join(folder, 'bin')}${delimiter}'"$PATH"; ${line}`;
@@ -49,6 +55,7 @@ test('the command lines work as written', { timeout: 120_000 }, async () => {
     expect(result.status, describeRun(result)).toBe(0);
     expect(result.stderr, line).toBe('');
   }
+  await server.close();
 });
 
 test('the code works as written', async () => {
