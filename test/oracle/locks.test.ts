@@ -121,8 +121,13 @@ function lockedBytes(dir: string): Record<string, string[]> {
   const lines = fs.readFileSync('/proc/locks', 'latin1').split('\n');
   const found: Record<string, string[]> = {};
   for (const name of fs.readdirSync(dir)) {
-    const { ino } = fs.statSync(join(dir, name));
-    const ranges = lines.filter((line) => line.includes(`:${ino} `)).map((line) => line.trim());
+    const { dev, ino } = fs.statSync(join(dir, name));
+    // Files of other file systems have the same numbers.
+    const minor = ((dev & 0xff) | ((dev >> 12) & 0xfff00)).toString(16).padStart(2, '0');
+    const major = ((dev >> 8) & 0xfff).toString(16).padStart(2, '0');
+    const ranges = lines
+      .filter((line) => line.includes(` ${major}:${minor}:${ino} `))
+      .map((line) => line.trim());
     const bytes = ranges.flatMap((line) => {
       const [first = 0, last = 0] = line.split(/\s+/).slice(-2).map(Number);
       return Array.from(

@@ -44,7 +44,7 @@ function sourcesBelow(path: string): string[] {
 
 /** Holds modules that several files of a bundle use. */
 function isShared(path: string): boolean {
-  return /^dist\/(cli\/)?shared-[\w-]+\.js$/.test(path);
+  return /^dist\/((cli|slim)\/)?shared-[\w-]+\.js$/.test(path);
 }
 
 function read(path: string): string {
