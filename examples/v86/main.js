@@ -1,5 +1,5 @@
 // Boots a picked image in the emulator v86, and saves what the guest wrote as a qcow2 image.
-import { Image, MemoryStorage } from 'qcow2';
+import { HttpStorage, httpResolver, Image, MemoryStorage } from 'qcow2';
 import { toV86Disk } from 'qcow2/v86';
 import { V86 } from 'v86';
 
@@ -10,7 +10,8 @@ let machine;
 
 $('choose').addEventListener('submit', (event) => {
   event.preventDefault();
-  run(() => boot([...$('files').files]));
+  const url = $('url').value;
+  run(async () => boot(await (url ? openUrl(url) : openPicked([...$('files').files]))));
 });
 $('overlay').addEventListener('click', () => run(() => save('overlay')));
 $('whole').addEventListener('click', () => run(() => save('whole')));
@@ -40,9 +41,13 @@ async function openPicked(files) {
   return top;
 }
 
-async function boot(files) {
+/** Opens an image on a web server; its backing files are looked for in the same folder. */
+async function openUrl(url) {
+  return Image.open(await HttpStorage.open(url), { resolver: httpResolver(url) });
+}
+
+async function boot(image) {
   await stop();
-  const image = await openPicked(files);
   const hda = await toV86Disk(image, {
     onError: (error) => {
       $('status').textContent = error.message;
@@ -71,7 +76,7 @@ async function save(what) {
   if (!machine) return;
   const { image, hda } = machine;
   const target = new MemoryStorage();
-  const name = image.storage.name;
+  const name = image.storage.name.replace(/^.*\//, '');
   await hda.save(target, what === 'overlay' ? { backingFile: name } : { compress: true });
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([target.bytes]));

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FIRST_BOOT, makeBootImage, NEXT_BOOT } from '../adapters/boot-image.ts';
-import { qemuImg } from '../oracle/tools.ts';
+import { qemuImg, qemuIo } from '../oracle/tools.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { BROWSER_NAMES, launch, type TestBrowser, type TestPage } from './browsers.ts';
 import { StaticServer } from './server.ts';
@@ -18,10 +18,13 @@ const server = new StaticServer({
   node_modules: join(root, 'node_modules'),
   seabios: '/usr/share/seabios',
   examples: join(folder, 'examples'),
+  disks: folder,
 });
 
 beforeAll(async () => {
   writeFileSync(join(folder, 'disk.qcow2'), await makeBootImage());
+  await qemuImg(['create', '-q', '-f', 'qcow2', 'large.qcow2', '64M'], folder);
+  await qemuIo('large.qcow2', ['write -P 7 0 64M'], folder);
   // As its README says: the BIOS is copied beside the page.
   mkdirSync(join(example, 'bios'), { recursive: true });
   for (const name of ['index.html', 'main.js', 'style.css'])
@@ -56,6 +59,42 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     const file = `${name}.qcow2`;
     writeFileSync(join(folder, file), Buffer.from(overlay!, 'hex'));
     await qemuImg(['check', file], folder);
+  });
+
+  test('the example boots an image at a URL, of which it fetches what it reads', async () => {
+    await page.goto(`${server.origin}/examples/v86/index.html`);
+    await page.evaluate(
+      `(document.querySelector('#url').value = '${server.origin}/disks/disk.qcow2', null)`,
+    );
+    await page.click('#choose button');
+    await page.waitFor(`document.querySelector('#serial').textContent.includes('done')`);
+    expect(await page.evaluate(`document.querySelector('#serial').textContent`)).toBe(FIRST_BOOT);
+    await page.click('#stop');
+    await page.waitFor(`document.querySelector('#status').textContent === 'Stopped'`);
+  });
+
+  test('4 KiB in the middle of an image at a URL cost less than 1 MB', async () => {
+    await page.goto(`${server.origin}/test/page.html`);
+    const { matches, fetched, requests } = await page.evaluate<
+      Record<string, number | boolean>
+    >(`(async () => {
+      const { HttpStorage, Image } = await import('/dist/index.js');
+      performance.setResourceTimingBufferSize(1000);
+      const storage = await HttpStorage.open('${server.origin}/disks/large.qcow2');
+      const image = await Image.open(storage);
+      const bytes = new Uint8Array(4096);
+      await image.read(32 << 20, bytes);
+      await image.close();
+      const entries = performance.getEntriesByType('resource');
+      const fetched = entries
+        .filter(({ name }) => name.endsWith('large.qcow2'))
+        .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0);
+      return { matches: bytes.every((byte) => byte === 7), fetched, requests: storage.requests };
+    })()`);
+    expect(matches).toBe(true);
+    expect(requests).toBeLessThan(10);
+    expect(fetched).toBeGreaterThan(4096);
+    expect(fetched).toBeLessThan(1_000_000);
   });
 
   test('the example boots a picked image', async () => {
