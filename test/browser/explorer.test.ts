@@ -56,7 +56,12 @@ class ExplorerPage {
 
   /** Opens files and waits until there is an image or an error. @returns milliseconds */
   async open(...names: string[]): Promise<number> {
-    await this.page.evaluate(`document.querySelector('#legend').replaceChildren()`);
+    // What is still drawn of the image before does not count.
+    await this.page.evaluate(`(() => {
+      document.querySelector('#legend').replaceChildren();
+      document.querySelector('#name').textContent = '';
+      for (const id of ['error', 'map-error']) document.getElementById(id).hidden = true;
+    })()`);
     const started = performance.now();
     await this.page.setFiles(
       '#files',
@@ -68,7 +73,8 @@ class ExplorerPage {
 
   /** Something to see: the map, or a line that says why there is none. */
   settled(): Promise<void> {
-    return this.page.waitFor(`document.querySelector('#legend li') !== null ||
+    return this.page.waitFor(`(document.querySelector('#name').textContent !== '' &&
+        document.querySelector('#legend li') !== null) ||
       [...document.querySelectorAll('#error, #map-error')].some((e) => e.checkVisibility())`);
   }
 
