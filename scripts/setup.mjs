@@ -26,7 +26,9 @@ const DEBIAN_PACKAGES = [
   { name: 'chromium', commands: ['chromium'] },
   { name: 'firefox-esr', commands: ['firefox-esr'] },
   { name: 'seabios', files: ['/usr/share/seabios/bios.bin'] },
-  { name: 'redis-server', commands: ['redis-server'] },
+  { name: 'redis-server', commands: ['redis-server', 'redis-cli'] },
+  { name: 'xz-utils', commands: ['xz'] },
+  { name: 'zstd', commands: ['zstd'] },
 ];
 
 /** The step that failed has said why. */
