@@ -83,6 +83,11 @@ export class L1Tables {
     for (const { start, end, times } of coverage(spans)) await this.#scan(start, end, times);
   }
 
+  /** Whether an entry names a table at this host offset. */
+  names(offset: number): boolean {
+    return this.#total.has(offset);
+  }
+
   /** How many L2 tables are named. */
   get count(): number {
     return this.#total.size;

@@ -93,6 +93,11 @@ export class CheckPass {
     return this.stored.mustMove || this.comparison.lacksBlocks;
   }
 
+  /** Whether an L1 entry leads into the header, whose words are taken for an L2 table then. */
+  get leadsIntoHeader(): boolean {
+    return this.#l1.names(0);
+  }
+
   /** Header, L1 tables, L2 tables and what they name. */
   async #countTrees(onProgress: PassOptions['onProgress']): Promise<void> {
     const { file } = this;

@@ -170,6 +170,12 @@ class ImageRepair {
 
   /** Makes the refcount structures anew; false: it cannot be done. */
   async #rebuild(before: CheckPass, lowers: boolean, hasNewTable: boolean): Promise<boolean> {
+    if (before.leadsIntoHeader) {
+      // One of the words is the refcount table's offset: wherever that goes, it is named twice.
+      const text = 'an L1 entry leads into the header: the refcount structure cannot be rebuilt';
+      this.#log.keep(text);
+      return false;
+    }
     const { maxFindings, step, makeKernel } = this.#rules;
     const options = { kernel: makeKernel(), maxFindings, step, cuts: true };
     const pass = await CheckPass.count(this.#file.storage, this.#header.metadata, options);

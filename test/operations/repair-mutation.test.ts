@@ -9,7 +9,7 @@ import { type RepairResult, repair } from '../../src/operations/repair.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { checkImage, counters, oracle } from './check-support.ts';
-import { IMAGES, makeImages, mutate, mutation } from './mutations.ts';
+import { IMAGES, type Mutation, makeImages, mutate, mutation } from './mutations.ts';
 
 let dir: string;
 let originals: Buffer[];
@@ -92,7 +92,14 @@ describe('repair of damaged metadata', () => {
     );
     // The refcount block is the L1 table: a counter of one bit does not tell.
     const shared = { word: 0, cluster: 0, how: 'bit', bit: 12, value: 0n } as const;
-    await fc.assert(property, { numRuns: 100, examples: [[4, [shared], null]] });
+    // An L1 entry of a reserved bit alone: the header is taken for an L2 table.
+    const inHeader = { word: 1725756060, cluster: 0, how: 'random', bit: 0, value: 1n } as const;
+    const examples: [number, Mutation[], null][] = [
+      [4, [shared], null],
+      [4, [inHeader], null],
+      [0, [inHeader], null],
+    ];
+    await fc.assert(property, { numRuns: 100, examples });
     expect(repaired).toBeGreaterThan(10);
     expect(readFileSync(join(dir, IMAGES[0]![0])).equals(originals[0]!)).toBe(true);
   }, 120_000);
