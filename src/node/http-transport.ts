@@ -1,42 +1,13 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
-import * as net from 'node:net';
 import type { HttpAnswer, HttpRequest, HttpTransport } from '../storage/http-transport.ts';
 import { PRIVATE_HEADERS } from '../storage/http-transport.ts';
 
 /** Redirections followed in one request; the limit of `fetch`. */
 const MAX_REDIRECTIONS = 20;
 
-/**
- * Bytes taken from a socket at once. The parser copies each part of a body; larger parts have glibc give
- * memory back and take it anew, a page at a time.
- */
-const SOCKET_BYTES = 16 * 1024;
-
-/** The answer each socket is receiving, once what had come before it was asked for is used up. */
-const receiving = new WeakMap<net.Socket, http.IncomingMessage>();
-
-/**
- * A connection that receives into one buffer, in place of a new one of 64 KiB each time, whose memory
- * takes more system time than receiving does. What nobody takes at once is copied.
- */
-function connect(options: net.NetConnectOpts): net.Socket {
-  const buffer = Buffer.allocUnsafeSlow(SOCKET_BYTES);
-  const callback = (length: number): boolean => {
-    const bytes = buffer.subarray(0, length);
-    const answer = receiving.get(socket);
-    socket.emit('data', answer ? bytes : Buffer.from(bytes));
-    // It would show other bytes when it is used.
-    if (answer && answer.readableLength > 0)
-      socket.destroy(new Error('received bytes were not taken'));
-    return true;
-  };
-  const socket = net.connect({ ...options, onread: { buffer, callback } });
-  return socket;
-}
-
 const AGENTS = {
-  'http:': Object.assign(new http.Agent({ keepAlive: true }), { createConnection: connect }),
+  'http:': new http.Agent({ keepAlive: true }),
   'https:': new https.Agent({ keepAlive: true }),
 };
 
@@ -95,21 +66,16 @@ function answerOf(response: http.IncomingMessage, url: string): HttpAnswer {
     url,
     hidesHeaders: false,
     receive(received) {
-      const { socket } = response;
       return new Promise<void>((resolve, reject) => {
         response.on('data', (bytes: Uint8Array) => {
           try {
             received(bytes);
-            if (response.readableLength === 0) receiving.set(socket, response);
           } catch (error) {
             response.destroy();
             reject(error);
           }
         });
-        response.on('end', () => {
-          receiving.delete(socket);
-          resolve();
-        });
+        response.on('end', resolve);
         response.on('error', reject);
         response.on('close', () => reject(new Error('the connection was closed')));
       });
