@@ -1,7 +1,8 @@
 /** Entry of the worker that converts: one conversion, then it is of no use any more. */
 import { isQcow2Error } from '../errors.ts';
-import { Image, type OpenOptions } from '../image/image.ts';
+import { Image } from '../image/image.ts';
 import { type OutsideResolver, refusal } from '../image/open-gate.ts';
+import type { OpenOptions } from '../image/open-options.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import { init } from '../kernel/load.ts';
 import { Sha256 } from '../kernel/sha256.ts';

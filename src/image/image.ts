@@ -8,9 +8,9 @@ import { type ImageSource, storageOf } from '../storage/source.ts';
 import type { Storage } from '../storage/storage.ts';
 import { AbortWatch } from './abort.ts';
 import { type Chain, type GivenFiles, openChain } from './backing-chain.ts';
-import { closeGiven, type GivenSources, givenFiles } from './given-files.ts';
+import { closeGiven, givenFiles } from './given-files.ts';
 import { requireOnDisk } from './guest-range.ts';
-import { findSnapshot, probe, type SnapshotQuery } from './identify.ts';
+import { findSnapshot, probe } from './identify.ts';
 import {
   type Metadata,
   readBitmaps,
@@ -20,49 +20,16 @@ import {
 } from './metadata.ts';
 import type { Preallocation } from './new-image.ts';
 import type { OutsideResolver } from './open-gate.ts';
+import type { OpenOptions, WriteZeroesOptions } from './open-options.ts';
 import { Plan } from './plan.ts';
 import type { Step } from './preallocation.ts';
 import { canPrefetch, prefetchPlan } from './prefetch.ts';
 import { wholeSectors } from './raw-layer.ts';
 import type { RecordedBacking } from './recorded-backing.ts';
+import { Turns } from './turns.ts';
 import type { WritableDisk } from './writable-disk.ts';
 import type { WritableQcow2 } from './writable-qcow2.ts';
-import type { ImageWriting } from './writing.ts';
-
-/** How to open an image. */
-export interface OpenOptions extends GivenSources {
-  /** Opens backing and data files the image names. Absent: none is opened. */
-  resolver?: OutsideResolver;
-  /** Shows the disk as of this internal snapshot: its id, or else its name. */
-  snapshot?: string | SnapshotQuery;
-  /**
-   * Opens the image for writing too; files below it are only read. One that was not closed is repaired
-   * first, as `repair` does it. While it is open, nothing else may write to its storage: two writable images
-   * over one destroy it. Files are locked against that, as QEMU locks them; with a `MemoryStorage` or a
-   * storage of one's own it is up to the caller.
-   */
-  writable?: boolean;
-  /** Bytes of memory for the tables of an image that is written. Default 32 MiB. */
-  cacheBytes?: number;
-  /** Which kernel to run; for tests and comparisons. */
-  kernel?: Kernel;
-  /**
-   * Ends all use of the image: every call under way and every later one fails with `ABORTED`, at once
-   * even if a storage never answers, and the files are closed. What was not flushed may be lost.
-   */
-  signal?: AbortSignal | undefined;
-  /**
-   * Files of the chain to open, from the image itself on; what lies below reads as zeros.
-   * @internal
-   */
-  layers?: number;
-}
-
-/** How zeros are written. */
-export interface WriteZeroesOptions {
-  /** Gives up the space of whole clusters, instead of keeping it reserved for later writes. */
-  unmap?: boolean;
-}
+import { notWritable, requireReady, WritingOnDemand } from './writing-on-demand.ts';
 
 /** Memory for the tables of an image that is written: those of 256 GiB with clusters of 64 KiB. */
 const CACHE_BYTES = 32 * 1024 * 1024;
@@ -92,11 +59,9 @@ export class Image {
   readonly format: 'qcow2' | 'raw';
   /** The image file itself. */
   readonly storage: Storage;
-  #metadata: Metadata | undefined;
   readonly #cacheBytes: number | undefined;
   readonly #layers: number | undefined;
-  #begun: Promise<ImageWriting> | undefined;
-  #writing: ImageWriting | undefined;
+  readonly #writing: WritingOnDemand;
   #kernel: Kernel | undefined;
   #rawSize: number;
   readonly #given: GivenFiles;
@@ -105,9 +70,8 @@ export class Image {
   readonly #plan = new Plan();
   readonly #watch: AbortWatch;
   #chain: Promise<Chain> | undefined;
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns: Turns;
   #closing: Promise<void> | undefined;
-  #retired: Qcow2Error | undefined;
 
   private constructor(
     storage: Storage,
@@ -119,7 +83,8 @@ export class Image {
   ) {
     this.storage = storage;
     this.#watch = watch;
-    this.#metadata = metadata;
+    this.#turns = new Turns(watch);
+    this.#writing = new WritingOnDemand(this, metadata);
     this.#cacheBytes = options.writable ? (options.cacheBytes ?? CACHE_BYTES) : undefined;
     this.format = metadata ? 'qcow2' : 'raw';
     this.#layers = options.layers;
@@ -178,8 +143,7 @@ export class Image {
           : await findSnapshot(storage, metadata, options.snapshot);
       if (options.writable && snapshot)
         throw notWritable(storage, 'internal snapshots do not change');
-      if (options.writable)
-        metadata = await (await loadWriting()).requireReady(storage, metadata, options.kernel);
+      if (options.writable) metadata = await requireReady(storage, metadata, options.kernel);
       return new Image(storage, given, options, metadata, snapshot, watch);
     } catch (error) {
       watch.end();
@@ -191,7 +155,7 @@ export class Image {
 
   /** What a qcow2 file says of itself, as it is now; undefined for raw. */
   get metadata(): Metadata | undefined {
-    return this.#writing?.qcow2?.header.metadata ?? this.#metadata;
+    return this.#writing.metadata;
   }
 
   /** Length of the disk in bytes, as it is now (of the snapshot, if one was chosen). */
@@ -276,7 +240,7 @@ export class Image {
    * @internal
    */
   withChain<T>(work: (chain: Chain) => T | Promise<T>): Promise<T> {
-    return this.#inTurn(async () => work(await this.chain()));
+    return this.#turns.take(async () => work(await this.chain()));
   }
 
   /**
@@ -357,8 +321,7 @@ export class Image {
    * @throws Qcow2Error READ_ONLY: not opened for writing; IO
    */
   flush(): Promise<void> {
-    if (!this.writable) return Promise.reject(notWritable(this.storage, NOT_OPENED));
-    return this.#inTurn(async () => (await this.#begun)?.disk.flush());
+    return this.#turns.take(() => this.#writing.flush());
   }
 
   /**
@@ -366,8 +329,8 @@ export class Image {
    * @internal
    */
   changeSize(size: number, preallocation: Preallocation, step: Step): Promise<void> {
-    return this.#inTurn(async () => {
-      const disk = await this.#writableDisk();
+    return this.#turns.take(async () => {
+      const disk = await this.#writing.disk();
       try {
         await disk.resize(size, preallocation, step);
       } finally {
@@ -383,7 +346,7 @@ export class Image {
    * @internal
    */
   withWritable<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
-    return this.#inTurn(async () => work(await this.#writableQcow2(), await this.chain()));
+    return this.#turns.take(async () => work(await this.#writing.qcow2(), await this.chain()));
   }
 
   /**
@@ -393,12 +356,7 @@ export class Image {
    * @internal
    */
   reformat<T>(work: (disk: WritableQcow2, chain: Chain) => Promise<T>): Promise<T> {
-    return this.#inTurn(async () => {
-      const disk = await this.#writableQcow2();
-      const result = await this.#writing!.reformat(disk, work);
-      this.#metadata = this.metadata;
-      return result;
-    });
+    return this.#turns.take(() => this.#writing.reformat(work));
   }
 
   /**
@@ -407,7 +365,7 @@ export class Image {
    * @internal
    */
   async prepareWriting(): Promise<void> {
-    await this.#inTurn(() => this.#writableDisk());
+    await this.#turns.take(() => this.#writing.disk());
   }
 
   /**
@@ -417,18 +375,7 @@ export class Image {
    * @internal
    */
   async changeBacking(backing: RecordedBacking | undefined): Promise<void> {
-    await this.#inTurn(async () => {
-      if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
-      if (this.#metadata === undefined) throw rawImage(this.storage);
-      const writing = await this.#begun;
-      if (writing?.qcow2 !== undefined) {
-        await writing.disk.flush();
-        await writing.qcow2.header.changeBacking(backing);
-      } else {
-        const { recordBacking } = await loadWriting();
-        this.#metadata = await recordBacking(this.storage, this.#metadata, backing);
-      }
-    });
+    await this.#turns.take(() => this.#writing.changeBacking(backing));
     this.retire('its backing file has changed');
   }
 
@@ -438,7 +385,7 @@ export class Image {
    */
   retire(why: string): void {
     const text = `'${this.storage.name}' was changed as a whole (${why}): close it, and open it anew`;
-    this.#retired = new Qcow2Error('INVALID_ARGUMENT', text);
+    this.#turns.refuse(new Qcow2Error('INVALID_ARGUMENT', text));
   }
 
   /**
@@ -449,7 +396,7 @@ export class Image {
    */
   async close(): Promise<void> {
     if (this.#closing === undefined) {
-      await this.#watch.race(this.#turn).catch(() => undefined);
+      await this.#turns.ended();
       this.#closing ??= this.#watch.race(this.#close());
     }
     await this.#closing;
@@ -458,9 +405,8 @@ export class Image {
 
   async #close(): Promise<void> {
     const chain = await this.#chain?.catch(() => undefined);
-    const writing = await this.#begun?.catch(() => undefined);
     try {
-      await writing?.disk.finish();
+      await this.#writing.finish();
     } finally {
       await chain?.close();
       await closeGiven(this.#given);
@@ -482,67 +428,14 @@ export class Image {
     length: number,
     work: (disk: WritableDisk) => Promise<void>,
   ): Promise<void> {
-    return this.#inTurn(async () => {
-      if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
+    return this.#turns.take(async () => {
+      this.#writing.requireWritable();
       requireOnDisk(verb, offset, length, this.virtualSize);
-      if (length > 0) await work(await this.#writableDisk());
+      if (length > 0) await work(await this.#writing.disk());
     });
-  }
-
-  async #writableQcow2(): Promise<WritableQcow2> {
-    const { qcow2 } = await this.#beginWriting();
-    if (qcow2 !== undefined) return qcow2;
-    const text = `'${this.storage.name}' is a raw image: it has no such structures`;
-    throw new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
-  }
-
-  async #writableDisk(): Promise<WritableDisk> {
-    return (await this.#beginWriting()).disk;
-  }
-
-  /** The image is made ready for writing when something is written first. */
-  #beginWriting(): Promise<ImageWriting> {
-    this.#begun ??= this.#begin();
-    return this.#begun;
-  }
-
-  async #begin(): Promise<ImageWriting> {
-    if (!this.writable) throw notWritable(this.storage, NOT_OPENED);
-    const { ImageWriting } = await loadWriting();
-    const chain = await this.chain();
-    this.#writing = await ImageWriting.begin(chain, this.storage, this.#metadata, this.kernel);
-    return this.#writing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-
-  /** One mapping or read at a time: the tables and buffers below are shared. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(() => {
-      this.#watch.requireGoingOn();
-      if (this.#retired) throw this.#retired;
-      return work();
-    });
-    this.#turn = result.catch(() => undefined);
-    return this.#watch.race(result);
-  }
-}
-
-/** What writing takes is loaded when it is needed: pages that only read are smaller. */
-function loadWriting(): Promise<typeof import('./writing.ts')> {
-  return import('./writing.ts');
-}
-
-const NOT_OPENED = 'open it with writable: true';
-
-function rawImage({ name }: Storage): Qcow2Error {
-  const text = `'${name}' is a raw image: it has no such structures`;
-  return new Qcow2Error('UNSUPPORTED', text, { structure: 'image format' });
-}
-
-function notWritable({ name }: Storage, why: string): Qcow2Error {
-  const text = `'${name}' is not open for writing: ${why}`;
-  return new Qcow2Error('READ_ONLY', text, name === undefined ? {} : { file: name });
 }

@@ -1,6 +1,6 @@
 import { Qcow2Error } from '../errors.ts';
 import type { GivenFiles } from '../image/backing-chain.ts';
-import { Image, type OpenOptions } from '../image/image.ts';
+import { Image } from '../image/image.ts';
 import type { Metadata } from '../image/metadata.ts';
 import {
   type OutsideFile,
@@ -8,6 +8,7 @@ import {
   openOutside,
   refusal,
 } from '../image/open-gate.ts';
+import type { OpenOptions } from '../image/open-options.ts';
 import type { Storage } from '../storage/storage.ts';
 
 /**

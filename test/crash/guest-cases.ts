@@ -1,6 +1,7 @@
 import { setRefcount } from '../../src/format/refcount-entry.ts';
-import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { Image } from '../../src/image/image.ts';
 import type { NewImageOptions } from '../../src/image/new-image.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import { convert } from '../../src/operations/convert.ts';
 import { create } from '../../src/operations/create.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';

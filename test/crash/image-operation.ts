@@ -1,5 +1,6 @@
 import { isQcow2Error } from '../../src/errors.ts';
-import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { Image } from '../../src/image/image.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { Random } from '../fuzz/random.ts';
 import type { Bench, CrashCase } from './crash-case.ts';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { Image, OpenOptions } from '../../src/image/image.ts';
+import type { Image } from '../../src/image/image.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/operations/snapshot.ts';
 import { type CrashCase, crash, crashWithFaults } from './crash-case.ts';
 import { built, converted, overlay } from './guest-cases.ts';

@@ -1,6 +1,7 @@
 import { isQcow2Error, type Qcow2ErrorCode } from '../../src/errors.ts';
-import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { Image } from '../../src/image/image.ts';
 import type { OutsideResolver } from '../../src/image/open-gate.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import { createKernel, type Kernel, type KernelBackend } from '../../src/kernel/kernel.ts';
 import { check } from '../../src/operations/check.ts';
 import { convert } from '../../src/operations/convert.ts';

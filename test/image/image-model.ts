@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer';
 import { BITMAP_AUTO } from '../../src/format/bitmap-directory.ts';
-import type { Image, OpenOptions } from '../../src/image/image.ts';
+import type { Image } from '../../src/image/image.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import { check } from '../../src/operations/check.ts';
 import { dirtyGranules } from '../crash/bitmaps.ts';
 import { readAll, withKernel } from '../crash/verdict.ts';

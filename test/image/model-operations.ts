@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { isQcow2Error, type Qcow2ErrorCode } from '../../src/errors.ts';
-import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { Image } from '../../src/image/image.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import { amend } from '../../src/operations/amend.ts';
 import {
   addBitmap,

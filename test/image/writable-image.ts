@@ -1,5 +1,6 @@
-import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { Image } from '../../src/image/image.ts';
 import type { NewImageOptions } from '../../src/image/new-image.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import type { WritableQcow2 } from '../../src/image/writable-qcow2.ts';
 import { check } from '../../src/operations/check.ts';
 import { create } from '../../src/operations/create.ts';

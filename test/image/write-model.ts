@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { Image } from '../../src/image/image.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import { check } from '../../src/operations/check.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
 import type { KindImage, WriteKind } from './write-kinds.ts';

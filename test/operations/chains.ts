@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { Image, type OpenOptions } from '../../src/image/image.ts';
+import { Image } from '../../src/image/image.ts';
 import type { OutsideResolver } from '../../src/image/open-gate.ts';
+import type { OpenOptions } from '../../src/image/open-options.ts';
 import type { Kernel } from '../../src/kernel/kernel.ts';
 import { check } from '../../src/operations/check.ts';
 import { create } from '../../src/operations/create.ts';
