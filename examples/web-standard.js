@@ -1,4 +1,4 @@
-// Nothing but what the web platform has: the same file runs in Deno, Bun, Node, a worker or a page.
+// Nothing but what the web platform has: the same file runs in Deno, Node, a worker or a page.
 // There it would say `npm:qcow2` or `https://esm.sh/qcow2`, or an import map would know `qcow2`; here
 // the built module of this folder is meant.
 //
