@@ -1,6 +1,9 @@
 // A page that saves as the explorer does.
-import { convertAndSave, type SaveRequest } from '../../../web/save/convert-and-save.ts';
-import { serviceWorker } from '../../../web/save/download-stream.ts';
+import {
+  convertAndSave,
+  prepareSaving,
+  type SaveRequest,
+} from '../../../web/save/convert-and-save.ts';
 
 interface TestWindow {
   ready?: Promise<unknown>;
@@ -45,4 +48,4 @@ const has = new URLSearchParams(location.search);
 if (has.has('picker')) page.showSaveFilePicker = pick;
 else delete page.showSaveFilePicker;
 if (has.has('none')) Object.defineProperty(navigator, 'serviceWorker', { value: undefined });
-page.ready = serviceWorker().then(() => undefined);
+page.ready = prepareSaving();
