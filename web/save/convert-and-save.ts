@@ -58,7 +58,7 @@ interface Place {
 export async function convertAndSave(request: SaveRequest, options: SaveOptions): Promise<Saved> {
   const { files, url, format, compress, suggestedName } = request;
   const { onProgress, signal } = options;
-  const place = await choosePlace(suggestedName, options.onHeld);
+  const place = await choosePlace(suggestedName, options);
   const [top, ...below] = url === undefined ? files : [url, ...files];
   const others = (below as File[]).map((file) => [file.name, file] as const);
   try {
@@ -81,10 +81,10 @@ export async function convertAndSave(request: SaveRequest, options: SaveOptions)
   }
 }
 
-function choosePlace(name: string, onHeld: () => void): Place | Promise<Place> {
+function choosePlace(name: string, options: SaveOptions): Place | Promise<Place> {
   const { showSaveFilePicker } = window as Partial<PickerWindow>;
   if (showSaveFilePicker) return pickFile(showSaveFilePicker, name);
-  return new Download(name, onHeld);
+  return new Download(name, options);
 }
 
 /** What Chromium has. */
@@ -132,38 +132,39 @@ const HOLDS_RESPONSES = / Gecko\/\d/.test(navigator.userAgent);
 class Download implements Place {
   readonly name: string;
   where: Saved['where'] = 'download';
-  readonly #onHeld: () => void;
-  #own: Promise<OwnFile | undefined> = Promise.resolve(undefined);
+  readonly #options: SaveOptions;
+  #own: OwnFile | undefined;
 
-  constructor(name: string, onHeld: () => void) {
+  constructor(name: string, options: SaveOptions) {
     this.name = name;
-    this.#onHeld = onHeld;
+    this.#options = options;
   }
 
   readonly target = async (length: number): Promise<WritableStream<Uint8Array<ArrayBuffer>>> => {
     const worker = await serviceWorker();
     if (worker && !HOLDS_RESPONSES) return openDownload(worker, this.name, length);
-    this.#own = OwnFile.create(length);
-    const own = await this.#own;
-    if (own) {
+    this.#own = await OwnFile.create(length);
+    if (this.#own) {
       this.where = 'opfs';
-      return own.stream;
+      return this.#own.stream;
     }
     if (worker === undefined) throw noPlace(length);
-    this.#onHeld();
+    // The browser may have asked the person for room, who has stopped it instead.
+    this.#options.signal.throwIfAborted();
+    this.#options.onHeld();
     return openDownload(worker, this.name, length);
   };
 
   async finish(): Promise<void> {
-    await (await this.#own)?.offer(this.name);
+    await this.#own?.offer(this.name);
   }
 
   async discard(): Promise<void> {
-    await (await this.#own)?.remove();
+    await this.#own?.remove();
   }
 }
 
 function noPlace(length: number): Qcow2Error {
-  const text = `this browser gives the page no place to save ${length} bytes: use a window that is not private, or free space`;
+  const text = `this browser gives the page no place to save ${length} bytes: free space, or use a window that is not private, of a page at https:`;
   return new Qcow2Error('IO', text);
 }

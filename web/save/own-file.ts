@@ -45,8 +45,7 @@ export class OwnFile {
   static async create(length: number): Promise<OwnFile | undefined> {
     await removeLeftFiles();
     const folder = await ownFolder();
-    const { quota = 0, usage = 0 } = folder ? await navigator.storage.estimate() : {};
-    if (folder === undefined || quota - usage < length) return undefined;
+    if (folder === undefined || !(await hasRoom(length))) return undefined;
     const id = crypto.randomUUID();
     const unlock = await lockFor(id);
     const handle = await folder.getFileHandle(id, { create: true });
@@ -90,10 +89,19 @@ async function removeFile(folder: FileSystemDirectoryHandle, id: string): Promis
   await folder.removeEntry(id).catch(() => undefined);
 }
 
+/** Asks the person where it must: Firefox gives a page 10 GiB at most, but half of the disk if allowed. */
+async function hasRoom(length: number): Promise<boolean> {
+  const isEnough = async (): Promise<boolean> => {
+    const { quota = 0, usage = 0 } = await navigator.storage.estimate();
+    return quota - usage >= length;
+  };
+  return (await isEnough()) || ((await navigator.storage.persist()) && (await isEnough()));
+}
+
 /** Undefined where there are no such files, or none that can be written without a worker. */
 async function ownFolder(): Promise<FileSystemDirectoryHandle | undefined> {
-  if (!('createWritable' in FileSystemFileHandle.prototype)) return undefined;
   try {
+    if (!('createWritable' in FileSystemFileHandle.prototype)) return undefined;
     const root = await navigator.storage.getDirectory();
     return await root.getDirectoryHandle(FOLDER, { create: true });
   } catch {

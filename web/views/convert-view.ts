@@ -83,6 +83,7 @@ export class ConvertView {
       byId('convert-result').textContent =
         `${name}, ${sizeText(bytes)}, ${PLACES[where]}. sha256 ${sha256}`;
     } catch (error) {
+      byId('convert-result').textContent = '';
       if (this.#running === running && !running.signal.aborted) this.#say(messageOf(error));
     } finally {
       if (this.#running === running) this.#running = undefined;
