@@ -1,7 +1,7 @@
 import { printable } from '../src/errors.ts';
 import { alertLine, byId, facts } from './dom.ts';
 import { plural, sizeText } from './model/sizes.ts';
-import { serviceWorker } from './save/download-stream.ts';
+import { prepareSaving } from './save/convert-and-save.ts';
 import { showCheck } from './views/check.ts';
 import { ConvertView } from './views/convert-view.ts';
 import { showFiles } from './views/files.ts';
@@ -156,4 +156,4 @@ window.addEventListener('drop', (event) => {
 });
 
 // The page works without a network from here on.
-serviceWorker();
+prepareSaving();

@@ -1,4 +1,15 @@
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
@@ -9,6 +20,7 @@ import { makeContent } from '../support/data.ts';
 import { sha256File } from '../support/digest.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 import { BROWSER_NAMES, launch, type TestBrowser, type TestPage } from './browsers.ts';
+import { peakMemory } from './process-memory.ts';
 import { StaticServer } from './server.ts';
 import { digestOfStdout } from './stdout-digest.ts';
 
@@ -16,6 +28,19 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = makeTempDir('save');
 const here = (path: string): string => join(root, 'test/browser/save', path);
 const RAW_BYTES = 8 << 20;
+const HUGE_BYTES = 512 << 20;
+/** What browsers take and give back as they like while they save; far below what they save. */
+const MOST_GROWTH = 192 << 20;
+
+function makeHuge(path: string): void {
+  const file = openSync(path, 'w');
+  ftruncateSync(file, HUGE_BYTES);
+  const data = makeContent('random', 1 << 20, 7);
+  for (let at = 0; at < HUGE_BYTES; at += 64 << 20) writeSync(file, data, 0, data.length, at);
+  closeSync(file);
+}
+
+let huge: { bytes: number; sha256: string };
 
 beforeAll(async () => {
   writeFileSync(join(folder, 'disk.raw'), makeContent('mixed', RAW_BYTES, 3));
@@ -23,6 +48,8 @@ beforeAll(async () => {
   const below = ['-b', 'disk.qcow2', '-F', 'qcow2'];
   await qemuImg(['create', '-q', '-f', 'qcow2', ...below, 'overlay.qcow2'], folder);
   writeFileSync(join(folder, 'large.raw'), makeContent('random', 48 << 20, 5));
+  makeHuge(join(folder, 'huge.raw'));
+  huge = await digestOfStdout(['-f', 'raw', '-O', 'raw', 'huge.raw', '-'], folder);
   await build({
     configFile: false,
     logLevel: 'error',
@@ -69,7 +96,7 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
   async function goto(query = ''): Promise<void> {
     await page.goto(`${server.origin}/page/index.html${query}`);
     await page.evaluate('window.ready');
-    const files = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'large.raw'];
+    const files = ['disk.raw', 'disk.qcow2', 'overlay.qcow2', 'large.raw', 'huge.raw'];
     await page.setFiles(
       '#files',
       files.map((file) => join(folder, file)),
@@ -78,12 +105,17 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
 
   const save = <T = unknown>(...args: unknown[]): Promise<T> =>
     page.evaluate(`window.save(...${JSON.stringify(args)})`);
+  /** Files of the page, those that wait to be copied last. */
   const ownFiles = (): Promise<string[]> =>
-    page.evaluate(`navigator.storage.getDirectory().then(async (folder) => {
+    page.evaluate(`(async () => {
+      const root = await navigator.storage.getDirectory();
       const names = [];
-      for await (const name of folder.keys()) names.push(name);
+      for await (const [name, { kind }] of root) if (kind === 'file') names.push(name);
+      for await (const name of (await root.getDirectoryHandle('saved')).keys()) names.push(name);
       return names;
-    })`);
+    })()`);
+  /** How a browser without a dialog saves. */
+  const where = name === 'firefox' ? 'opfs' : 'download';
 
   const request = { format: 'raw', compress: false, suggestedName: 'näme (1).raw' };
 
@@ -94,7 +126,7 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
       name: request.suggestedName,
       bytes,
       sha256,
-      where: 'download',
+      where,
     });
     await vi.waitFor(() => expect(digests(downloads)).toContain(sha256), { timeout: 10_000 });
     // The other browser is driven by what gives its downloads names of its own.
@@ -102,6 +134,7 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
   });
 
   test('an aborted download makes no file', async () => {
+    await goto();
     const before = digests(downloads);
     const aborted = await save(['large.raw'], request, 0.3);
     expect(aborted).toEqual({
@@ -111,6 +144,8 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     });
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(digests(downloads)).toEqual(before);
+    expect(readdirSync(downloads).filter((file) => file.endsWith('.part'))).toEqual([]);
+    await vi.waitFor(async () => expect(await ownFiles()).toEqual([]));
   });
 
   test('writes to a picked file, and removes it when it is aborted', async () => {
@@ -148,6 +183,78 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     await vi.waitFor(() => expect(copies()).toBe(2), { timeout: 10_000 });
   });
 
+  test('streams what it has no room for, and says that the browser may hold it', async () => {
+    await goto('?full');
+    const { sha256 } = await digestOfStdout(['-O', 'raw', 'disk.qcow2', '-'], folder);
+    expect(await save(['disk.qcow2'], request)).toMatchObject({ sha256, where: 'download' });
+    expect(await page.evaluate('window.held')).toBe(name === 'firefox' ? 1 : 0);
+    await goto('?asks');
+    expect(await save(['disk.qcow2'], request)).toMatchObject({ sha256, where });
+    expect(await page.evaluate('window.held')).toBe(0);
+    // Nobody answers.
+    await goto('?waits');
+    expect(await save(['large.raw'], request, 0)).toMatchObject({ code: 'ABORTED', isQuick: true });
+    await goto('?full&none');
+    expect(await save(['disk.qcow2'], request)).toMatchObject({
+      code: 'IO',
+      message: expect.stringMatching(
+        /^this browser gives the page no place to save 8388608 bytes: /,
+      ),
+    });
+  });
+
+  test('what a closed page has left is removed, what another page writes is not', async () => {
+    await goto();
+    const other = await browser.open();
+    await other.goto(`${server.origin}/page/index.html`);
+    await other.evaluate(`(async () => {
+      await window.ready;
+      const root = await navigator.storage.getDirectory();
+      const folder = await root.getDirectoryHandle('saved');
+      for (const name of ['left', 'held']) await folder.getFileHandle(name, { create: true });
+      await new Promise((resolve) => {
+        navigator.locks.request('saved/held', () => {
+          resolve();
+          return new Promise(() => {});
+        });
+      });
+    })()`);
+    await goto();
+    expect(await ownFiles()).toContain('held');
+    expect(await ownFiles()).not.toContain('left');
+    await other.goto('about:blank');
+    await vi.waitFor(
+      async () => {
+        await goto();
+        expect(await ownFiles()).not.toContain('held');
+      },
+      { timeout: 10_000 },
+    );
+  });
+
+  const ways = name === 'firefox' ? [''] : ['', '?none'];
+  test.each(ways)('downloads 512 MiB and holds none of it: index.html%s', async (way) => {
+    await goto(way);
+    const named = { ...request, suggestedName: 'huge.raw' };
+    const found = () => wholeFiles(downloads).filter((file) => statSync(file).size === HUGE_BYTES);
+    const { before, peak } = await peakMemory(async () => {
+      expect(await save(['huge.raw'], named)).toMatchObject(huge);
+      await vi.waitFor(() => expect(found()).toHaveLength(1), { timeout: 60_000 });
+    });
+    const [file] = found();
+    expect(sha256File(file!)).toBe(huge.sha256);
+    rmSync(file!);
+    expect(peak - before).toBeLessThan(MOST_GROWTH);
+  });
+
+  test('writes 512 MiB to a picked file, and holds none of it', async () => {
+    await goto('?picker');
+    const work = () => save(['huge.raw'], { ...request, suggestedName: 'huge.raw' });
+    const { before, peak, result } = await peakMemory(work);
+    expect(result).toMatchObject({ ...huge, where: 'picker' });
+    expect(peak - before).toBeLessThan(MOST_GROWTH);
+  });
+
   test('works without the network, once it was loaded', async () => {
     await goto();
     server.requested.length = 0;
@@ -157,7 +264,7 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     await page.evaluate('window.ready');
     await page.setFiles('#files', [join(folder, 'disk.qcow2')]);
     const sha256 = sha256File(join(folder, 'disk.raw'));
-    expect(await save(['disk.qcow2'], request)).toMatchObject({ sha256, where: 'download' });
+    expect(await save(['disk.qcow2'], request)).toMatchObject({ sha256, where });
     await server.open(Number(new URL(origin).port));
   });
 
@@ -204,11 +311,15 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
   });
 });
 
-/** Of the whole files in a folder: Firefox keeps the part it has of any download that breaks off. */
+/** Of the whole files in a folder. */
 function digests(path: string): string[] {
+  return wholeFiles(path).map(sha256File);
+}
+
+/** Without the parts that browsers have of files that they have not ended, or keep of what broke off. */
+function wholeFiles(path: string): string[] {
   return readdirSync(path)
-    .filter((file) => !file.endsWith('.part'))
+    .filter((file) => !/\.(part|crdownload)$/.test(file))
     .map((file) => join(path, file))
-    .filter((file) => statSync(file).size > 0)
-    .map(sha256File);
+    .filter((file) => statSync(file).size > 0);
 }

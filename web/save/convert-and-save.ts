@@ -2,6 +2,12 @@ import { convertInWorker, type WorkerConversion } from '../../src/browser/conver
 import workerUrl from '../../src/browser/worker.ts?worker&url';
 import { Qcow2Error } from '../../src/errors.ts';
 import { openDownload, serviceWorker } from './download-stream.ts';
+import { OwnFile, removeLeftFiles } from './own-file.ts';
+
+/** Makes ready to save; called when the page is loaded, it works without a network from then on. */
+export async function prepareSaving(): Promise<void> {
+  await Promise.all([serviceWorker(), removeLeftFiles()]);
+}
 
 /** What is to be converted, and into what. */
 export interface SaveRequest {
@@ -20,6 +26,8 @@ export interface SaveOptions {
   onProgress(done: number, total: number): void;
   /** Ends it within 100 ms; nothing is left of what was written. */
   signal: AbortSignal;
+  /** The browser may hold the whole file in memory until it is saved: nothing else is possible. */
+  onHeld(): void;
 }
 
 /** What was saved. */
@@ -27,6 +35,7 @@ export interface Saved {
   name: string;
   bytes: number;
   sha256: string;
+  /** The last: written in the page's own storage first, which the browser copies to the downloads. */
   where: 'picker' | 'download' | 'opfs';
 }
 
@@ -42,13 +51,14 @@ interface Place {
 
 /**
  * Converts an image in a worker and saves it without ever holding it in memory: in a file that the
- * person picks, else as a download, else in the page's own storage. Call it from a click: the place is
- * chosen first.
+ * person picks, else as a download that is streamed, or that is written in the page's own storage first.
+ * Call it from a click: the place is chosen first.
  * @throws Qcow2Error those of `convertInWorker`; ABORTED: no file was picked
  */
 export async function convertAndSave(request: SaveRequest, options: SaveOptions): Promise<Saved> {
   const { files, url, format, compress, suggestedName } = request;
-  const place = await choosePlace(suggestedName);
+  const { onProgress, signal } = options;
+  const place = await choosePlace(suggestedName, options);
   const [top, ...below] = url === undefined ? files : [url, ...files];
   const others = (below as File[]).map((file) => [file.name, file] as const);
   try {
@@ -61,7 +71,7 @@ export async function convertAndSave(request: SaveRequest, options: SaveOptions)
         target: place.target,
         reusePieces: true,
       },
-      { ...options, worker: 'file', workerUrl },
+      { onProgress, signal, worker: 'file', workerUrl },
     );
     await place.finish?.();
     return { name: place.name, bytes, sha256, where: place.where };
@@ -71,13 +81,10 @@ export async function convertAndSave(request: SaveRequest, options: SaveOptions)
   }
 }
 
-async function choosePlace(name: string): Promise<Place> {
+function choosePlace(name: string, options: SaveOptions): Place | Promise<Place> {
   const { showSaveFilePicker } = window as Partial<PickerWindow>;
   if (showSaveFilePicker) return pickFile(showSaveFilePicker, name);
-  const worker = await serviceWorker();
-  if (!worker) return ownFile(name);
-  const target = (length: number) => openDownload(worker, name, length);
-  return { name, where: 'download', target };
+  return new Download(name, options);
 }
 
 /** What Chromium has. */
@@ -112,23 +119,52 @@ async function pickFile(
   };
 }
 
-/** Where saved images are that had no other place. */
-const FOLDER = 'saved';
+/**
+ * Firefox keeps all of a response that a service worker makes in its parent process until the download
+ * has ended and after, however slowly the response comes and whatever it is made of.
+ */
+const HOLDS_RESPONSES = / Gecko\/\d/.test(navigator.userAgent);
 
-/** A file of the page's own, which the browser copies to the downloads. */
-async function ownFile(name: string): Promise<Place> {
-  const root = await navigator.storage.getDirectory();
-  // Those of before were copied long ago.
-  await root.removeEntry(FOLDER, { recursive: true }).catch(() => undefined);
-  const folder = await root.getDirectoryHandle(FOLDER, { create: true });
-  const file = await folder.getFileHandle(name, { create: true });
-  return {
-    name,
-    where: 'opfs',
-    target: file,
-    finish: async () => {
-      const url = URL.createObjectURL(await file.getFile());
-      Object.assign(document.createElement('a'), { href: url, download: name }).click();
-    },
+/**
+ * A file among the downloads: streamed, or written in the page's own storage first where the browser
+ * would hold what is streamed in memory.
+ */
+class Download implements Place {
+  readonly name: string;
+  where: Saved['where'] = 'download';
+  readonly #options: SaveOptions;
+  #own: OwnFile | undefined;
+
+  constructor(name: string, options: SaveOptions) {
+    this.name = name;
+    this.#options = options;
+  }
+
+  readonly target = async (length: number): Promise<WritableStream<Uint8Array<ArrayBuffer>>> => {
+    const worker = await serviceWorker();
+    if (worker && !HOLDS_RESPONSES) return openDownload(worker, this.name, length);
+    this.#own = await OwnFile.create(length);
+    if (this.#own) {
+      this.where = 'opfs';
+      return this.#own.stream;
+    }
+    if (worker === undefined) throw noPlace(length);
+    // The browser may have asked the person for room, who has stopped it instead.
+    this.#options.signal.throwIfAborted();
+    this.#options.onHeld();
+    return openDownload(worker, this.name, length);
   };
+
+  async finish(): Promise<void> {
+    await this.#own?.offer(this.name);
+  }
+
+  async discard(): Promise<void> {
+    await this.#own?.remove();
+  }
+}
+
+function noPlace(length: number): Qcow2Error {
+  const text = `this browser gives the page no place to save ${length} bytes: free space, or use a window that is not private, of a page at https:`;
+  return new Qcow2Error('IO', text);
 }

@@ -6,8 +6,11 @@ import { messageOf, type Session } from './session.ts';
 const PLACES = {
   picker: 'saved where you chose',
   download: 'in your downloads',
-  opfs: "in this page's own storage",
+  opfs: 'in your downloads',
 } as const;
+
+const HELD =
+  'This browser may hold the whole file in memory until it is saved: it has no room for it elsewhere.';
 
 /** The form that converts the image; it writes a new file and leaves the image as it is. */
 export class ConvertView {
@@ -73,10 +76,14 @@ export class ConvertView {
       const { name, bytes, sha256, where } = await convertAndSave(request, {
         onProgress: (done, total) => this.#progress(done, total),
         signal: running.signal,
+        onHeld: () => {
+          byId('convert-result').textContent = HELD;
+        },
       });
       byId('convert-result').textContent =
         `${name}, ${sizeText(bytes)}, ${PLACES[where]}. sha256 ${sha256}`;
     } catch (error) {
+      byId('convert-result').textContent = '';
       if (this.#running === running && !running.signal.aborted) this.#say(messageOf(error));
     } finally {
       if (this.#running === running) this.#running = undefined;

@@ -1,11 +1,16 @@
 // A page that saves as the explorer does.
-import { convertAndSave, type SaveRequest } from '../../../web/save/convert-and-save.ts';
-import { serviceWorker } from '../../../web/save/download-stream.ts';
+import {
+  convertAndSave,
+  prepareSaving,
+  type SaveRequest,
+} from '../../../web/save/convert-and-save.ts';
 
 interface TestWindow {
   ready?: Promise<unknown>;
   showSaveFilePicker?: unknown;
   save?: typeof save;
+  /** How often it was said that the browser may hold a file in memory. */
+  held?: number;
 }
 const page = window as unknown as TestWindow;
 
@@ -26,7 +31,10 @@ async function save(
   };
   try {
     const { signal } = controller;
-    return await convertAndSave({ ...request, files: picked }, { onProgress, signal });
+    const onHeld = (): void => {
+      page.held!++;
+    };
+    return await convertAndSave({ ...request, files: picked }, { onProgress, signal, onHeld });
   } catch (error) {
     const { code, message } = error as Error & { code: string };
     return { code, message, isQuick: performance.now() - aborted < 100 };
@@ -41,8 +49,19 @@ async function pick({ suggestedName }: { suggestedName: string }): Promise<FileS
 }
 
 page.save = save;
+page.held = 0;
 const has = new URLSearchParams(location.search);
 if (has.has('picker')) page.showSaveFilePicker = pick;
 else delete page.showSaveFilePicker;
 if (has.has('none')) Object.defineProperty(navigator, 'serviceWorker', { value: undefined });
-page.ready = serviceWorker().then(() => undefined);
+if (has.has('full') || has.has('asks') || has.has('waits')) {
+  const estimate = navigator.storage.estimate.bind(navigator.storage);
+  let isAllowed = false;
+  navigator.storage.estimate = async () => (isAllowed ? estimate() : { quota: 1000, usage: 999 });
+  navigator.storage.persist = async () => {
+    if (has.has('waits')) await new Promise(() => undefined);
+    isAllowed = has.has('asks');
+    return isAllowed;
+  };
+}
+page.ready = prepareSaving();
