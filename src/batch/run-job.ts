@@ -3,14 +3,18 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { ChecksumOptions } from '../node/checksum.ts';
 import { type NamedFiles, type OpenImageOptions, openChain } from '../node/open-image.ts';
 import { check } from '../operations/check.ts';
+import { shownName } from '../storage/http-url.ts';
+import type { Storage } from '../storage/storage.ts';
 import { compareFiles } from '../workers/compare-files.ts';
 import { convertFile, type WrittenTarget } from '../workers/convert-file.ts';
 import { openSource } from '../workers/input-files.ts';
+import type { InputFiles } from '../workers/messages.ts';
 import type { ThreadOptions } from '../workers/worker-pool.ts';
 import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
 import { type FileIdentity, fileIdentity } from './file-identity.ts';
 import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
 import { allocatedBytes } from './schedule.ts';
+import { type Http, storageIdentity } from './source-identity.ts';
 
 /** How far a job is: of a phase, which is one of several. See `JobProgress`. */
 export interface PhaseProgress {
@@ -27,6 +31,8 @@ export interface RunJobOptions extends ThreadOptions {
   signal?: AbortSignal | undefined;
   /** Called between steps; the job waits for what it returns, and fails with what it throws. */
   onProgress?: ((progress: PhaseProgress) => void | Promise<void>) | undefined;
+  /** How http and https URLs are read. */
+  http?: Http;
   /** Wait until the target is on the disk; default true. */
   durable?: boolean | undefined;
   /** Part of the names of files being written, by which leftovers of a killed run are told apart. */
@@ -134,6 +140,11 @@ class JobRun {
     };
   }
 
+  /** The inputs, and how they are opened. */
+  get #files(): InputFiles {
+    return { ...this.#job, http: this.#options.http };
+  }
+
   async #timed<T>(phase: JobPhase, work: () => Promise<T>): Promise<T> {
     const began = performance.now();
     try {
@@ -165,13 +176,14 @@ class JobRun {
 
   /** All files that will be read; opening them finds what lies below the inputs. */
   async #identify(): Promise<FileIdentity[]> {
-    const images = await openSource(this.#job, this.#kernels.converting);
+    const images = await openSource(this.#files, this.#kernels.converting, this.#options.signal);
     try {
-      const names = new Set<string>();
+      const storages = new Map<string, Storage>();
       for (const image of images)
         for (const { layer } of (await image.chain()).layers)
-          for (const { name } of [layer.storage, layer.dataStorage]) if (name) names.add(name);
-      return [...names].map(fileIdentity);
+          for (const storage of [layer.storage, layer.dataStorage])
+            if (storage.name) storages.set(storage.identity ?? storage.name, storage);
+      return [...storages.values()].map(storageIdentity).filter((one) => one !== undefined);
     } finally {
       for (const image of images) await image.close();
       this.#kernels.converting.reset();
@@ -179,15 +191,16 @@ class JobRun {
   }
 
   async #checkSource(): Promise<void> {
-    const { inputs, ...files } = this.#job;
+    const { inputs, allowExternal, share, http } = this.#files;
     const onProgress = this.#progressOf('check');
     for (const { path, snapshot: _, ...named } of inputs) {
-      const { allowExternal, share } = files;
-      const options = { ...named, allowExternal, share };
+      const options = { ...named, allowExternal, share, http };
       const found = await this.#corruptions(path, options, this.#kernels.converting, onProgress);
       this.#kernels.converting.reset();
       if (found !== null)
-        throw new Qcow2Error('MALFORMED', `source '${path}' is corrupt: ${found}`, { file: path });
+        throw new Qcow2Error('MALFORMED', `source '${shownName(path)}' is corrupt: ${found}`, {
+          file: shownName(path),
+        });
     }
   }
 
@@ -199,7 +212,7 @@ class JobRun {
     onProgress?: (done: number, total: number) => void | Promise<void>,
   ): Promise<string | null> {
     const { signal } = this.#options;
-    const image = await openChain(path, { ...options, kernel, sync: true });
+    const image = await openChain(path, { ...options, kernel, signal, sync: true });
     try {
       if (image.format !== 'qcow2') return null;
       const result = await check(image, { kernel, signal, onProgress, maxFindings: 1 });
@@ -215,7 +228,7 @@ class JobRun {
 
   async #convert(): Promise<void> {
     const { checkSource: _, verify, checksum: algorithm, digest: __, ...job } = this.#job;
-    const { threads, blocking, durable, partialTag, signal, beforePublish } = this.#options;
+    const { threads, blocking, durable, partialTag, signal, http, beforePublish } = this.#options;
     const report = this.#progressOf('convert');
     const reads = verify === true || algorithm !== undefined;
     await this.#timed('convert', () =>
@@ -226,6 +239,7 @@ class JobRun {
         blocking,
         partialTag,
         signal,
+        http,
         kernel: this.#kernels.converting,
         onProgress: (done, total, written) => {
           this.#bytesVirtual = total;
@@ -272,6 +286,7 @@ class JobRun {
       ],
       allowExternal: this.#job.allowExternal,
       share,
+      http: this.#options.http,
       threads,
       blocking,
       signal,
@@ -289,7 +304,7 @@ class JobRun {
     const { signal } = this.#options;
     const options = { algorithm: 'sha256-sparse', kernel, signal } as const;
     const onProgress = this.#progressOf('verify');
-    const images = await openSource(this.#job, kernel);
+    const images = await openSource(this.#files, kernel, signal);
     try {
       const size = images.reduce((sum, { virtualSize }) => sum + virtualSize, 0);
       const range = { offset: 0, length: size };
@@ -331,7 +346,8 @@ class JobRun {
 
   #targetFiles(written: WrittenTarget): OpenImageOptions {
     const { allowExternal } = this.#job;
-    return { ...namedFiles(written, this.#job), allowExternal, share: true };
+    const { http } = this.#options;
+    return { ...namedFiles(written, this.#job), allowExternal, share: true, http };
   }
 }
 

@@ -88,7 +88,8 @@ export const BATCH_VERBS = {
     ],
   },
   worker: {
-    summary: 'Convert the images of a queue, until a signal asks to stop.',
+    summary:
+      'Convert the images of a queue, until a signal asks to stop or, with --drain, none is left.',
     operands: '',
     minOperands: 0,
     maxOperands: 0,
@@ -99,6 +100,12 @@ export const BATCH_VERBS = {
         long: 'root',
         argument: 'DIR',
         help: 'the folder whose tree is all that is read and written; jobs that name others fail',
+      },
+      {
+        name: 'allow-url',
+        long: 'allow-url',
+        argument: 'URL',
+        help: 'read this URL and all below it, too; without it none (repeatable)',
       },
       { name: 'jobs', short: 'j', argument: 'N', help: 'number of images converted at a time' },
       {
@@ -118,6 +125,11 @@ export const BATCH_VERBS = {
         long: 'lock',
         argument: 'SECONDS',
         help: 'a worker not heard of for so long loses its images to others (default 30)',
+      },
+      {
+        name: 'drain',
+        long: 'drain',
+        help: 'end when all images of the queue are done or have failed, on other workers too',
       },
       LOG,
       QUIET,

@@ -7,6 +7,7 @@ import { threadsWithin } from '../batch/memory.ts';
 import type { JobFailure } from '../batch/messages.ts';
 import type { PhaseProgress } from '../batch/run-job.ts';
 import { isQcow2Error } from '../errors.ts';
+import { shownName } from '../storage/http-url.ts';
 import { type Notice, type QueueAddress, QueueConnection } from './connection.ts';
 import {
   jobOf,
@@ -20,6 +21,7 @@ import {
   type SourceVersion,
 } from './queued-job.ts';
 import { Root } from './root.ts';
+import { openQueue } from './submit.ts';
 import { type PoolOutcome, ThreadPool } from './thread-pool.ts';
 
 /** A job may lose its worker so often before it counts as the cause. */
@@ -27,6 +29,12 @@ const MOST_STALLS = 5;
 
 /** Milliseconds beyond the time for finishing in which jobs must have been given back. */
 const GIVE_BACK = 5000;
+
+/** Milliseconds between two looks at a queue that is to be drained. */
+const DRAIN_INTERVAL = 500;
+
+/** States of jobs that have not ended. */
+const UNFINISHED = ['waiting', 'prioritized', 'delayed', 'active'] as const;
 
 /** What happens to a job on a worker. */
 export type WorkerEvent = BatchEvent & { id: string };
@@ -36,6 +44,8 @@ export interface QueueWorkerOptions {
   queue: QueueAddress;
   /** The folder whose tree is all it reads and writes. */
   root: string;
+  /** URLs that it may read, each with all below it. */
+  allowedUrls: readonly string[];
   /** Images at a time, a thread each. */
   concurrency: number;
   /** Bytes for the whole process; absent: no limit. */
@@ -44,6 +54,8 @@ export interface QueueWorkerOptions {
   lockSeconds: number;
   /** Seconds that running jobs have to finish once the worker is to stop; then they are given back. */
   graceSeconds: number;
+  /** Stop when no job waits or runs any more, on other workers neither. */
+  drain: boolean;
   /** The worker is to stop. */
   signal: AbortSignal;
   onEvent(event: WorkerEvent): void;
@@ -66,9 +78,9 @@ interface Running extends JobFiles {
  * @throws Qcow2Error NOT_FOUND, IO, REFUSED, INVALID_ARGUMENT: it could not begin
  */
 export async function runQueueWorker(options: QueueWorkerOptions): Promise<void> {
-  const { concurrency, memory, root } = options;
+  const { concurrency, memory, root, allowedUrls } = options;
   const { threads } = threadsWithin({ memory }, concurrency);
-  const inside = new Root(root);
+  const inside = new Root(root, allowedUrls);
   const connection = await QueueConnection.open(options.queue, options.onNotice);
   try {
     await new QueueWorker(connection, inside, threads, options).run();
@@ -121,10 +133,21 @@ class QueueWorker {
     });
     const running = this.#worker.run();
     try {
-      await Promise.race([stopped, running]);
+      await Promise.race([stopped, running, ...(this.#options.drain ? [this.#drained()] : [])]);
     } finally {
       await this.#close();
       await this.#pool.close();
+    }
+  }
+
+  /** Settles when no job waits or runs; jobs that wait until they are tried again count. */
+  async #drained(): Promise<void> {
+    const queue = openQueue(this.#connection);
+    while (!this.#options.signal.aborted) {
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL));
+      // Without the server nobody knows.
+      const counts = await queue.getJobCounts(...UNFINISHED).catch(() => undefined);
+      if (counts && Object.values(counts).every((count) => count === 0)) return;
     }
   }
 
@@ -182,6 +205,7 @@ class QueueWorker {
     const running = this.#begin(queued, given.job, attempt);
     const outcome = await this.#pool.run({
       ...given,
+      http: { allowedUrls: this.#options.allowedUrls },
       partialTag: partialTag(queued.id!),
       signal: running.controller.signal,
       onProgress: this.#progressOf(queued, attempt),
@@ -212,7 +236,7 @@ class QueueWorker {
   #begin(queued: QueuedJob, job: BatchJob, attempt: number): Running {
     const running: Running = {
       job: this.#begun++,
-      inputs: job.inputs.map(({ path }) => path),
+      inputs: job.inputs.map(({ path }) => shownName(path)),
       target: job.target,
       attempt,
       controller: new AbortController(),

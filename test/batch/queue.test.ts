@@ -14,7 +14,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readJobFile } from '../../src/batch/job-file.ts';
 import { queueAddress } from '../../src/queue/connection.ts';
 import type { QueueStatus } from '../../src/queue/manage.ts';
-import { jobOf, queuedJob } from '../../src/queue/queued-job.ts';
+import { jobOf, queuedJobs } from '../../src/queue/queued-job.ts';
 import { Root } from '../../src/queue/root.ts';
 import { qcow2 } from '../cli/command.ts';
 import { makeContent } from '../support/data.ts';
@@ -280,7 +280,7 @@ describe('parts', () => {
     });
   });
 
-  it('a job is the same behind the queue as in the job file', () => {
+  it('a job is the same behind the queue as in the job file', async () => {
     const all = {
       input: ['a.img', 'b.img'],
       inputFormat: 'raw',
@@ -301,7 +301,8 @@ describe('parts', () => {
       JSON.stringify({ jobs: [all, { ...all, input: 'a.img', allowExternal: 'any' }] }),
     );
     for (const job of readJobFile(join(dir, 'all.json'))) {
-      const { data } = queuedJob(job);
+      const [entry] = await queuedJobs([job]);
+      const { data } = entry!;
       expect(jobOf(JSON.parse(JSON.stringify(data))).job).toEqual(job);
     }
   });
