@@ -329,7 +329,8 @@ describe('parts', () => {
       `${dir}/../x`,
       `${dir}x/a`,
       '/',
-      'https://host/a',
+      'https:/host/a',
+      ' https://host/a',
       `${dir}/a.img/b`,
     ])
       expect(() => root.confine(job(path)), path).toThrow(/is not below the root/);
