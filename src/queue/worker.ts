@@ -6,7 +6,7 @@ import type { BatchJob } from '../batch/jobs.ts';
 import { threadsWithin } from '../batch/memory.ts';
 import type { JobFailure } from '../batch/messages.ts';
 import type { PhaseProgress } from '../batch/run-job.ts';
-import { isQcow2Error } from '../errors.ts';
+import { isQcow2Error, Qcow2Error } from '../errors.ts';
 import { shownName } from '../storage/http-url.ts';
 import { type Notice, type QueueAddress, QueueConnection } from './connection.ts';
 import {
@@ -75,7 +75,8 @@ interface Running extends JobFiles {
 
 /**
  * Does jobs of a queue until it is to stop.
- * @throws Qcow2Error NOT_FOUND, IO, REFUSED, INVALID_ARGUMENT: it could not begin
+ * @throws Qcow2Error NOT_FOUND, IO, REFUSED, INVALID_ARGUMENT: it could not begin; ABORTED: it was to stop
+ *   before the queue was drained
  */
 export async function runQueueWorker(options: QueueWorkerOptions): Promise<void> {
   const { concurrency, memory, root, allowedUrls } = options;
@@ -97,6 +98,8 @@ class QueueWorker {
   readonly #worker: Worker<QueuedData, QueuedResult>;
   readonly #running = new Map<string, Running>();
   #begun = 0;
+  #isDrained = false;
+  #isEnding = false;
 
   constructor(
     connection: QueueConnection,
@@ -135,19 +138,23 @@ class QueueWorker {
     try {
       await Promise.race([stopped, running, ...(this.#options.drain ? [this.#drained()] : [])]);
     } finally {
+      this.#isEnding = true;
       await this.#close();
       await this.#pool.close();
     }
+    if (!this.#options.drain || this.#isDrained) return;
+    throw new Qcow2Error('ABORTED', 'stopped before all images of the queue were done');
   }
 
   /** Settles when no job waits or runs; jobs that wait until they are tried again count. */
   async #drained(): Promise<void> {
     const queue = openQueue(this.#connection);
-    while (!this.#options.signal.aborted) {
+    while (!this.#isEnding) {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL));
       // Without the server nobody knows.
       const counts = await queue.getJobCounts(...UNFINISHED).catch(() => undefined);
-      if (counts && Object.values(counts).every((count) => count === 0)) return;
+      this.#isDrained = counts !== undefined && Object.values(counts).every((one) => one === 0);
+      if (this.#isDrained) return;
     }
   }
 

@@ -11,22 +11,28 @@ const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 /** Must be in no output, neither so nor as it is in a URL. */
 export const PASSWORD = 's3:cr/et@';
 
+const LASTING = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always'];
+const KEEPING = [...LASTING, '--requirepass', PASSWORD];
+
 /** A Redis server of its own, whose state survives a restart. */
 export class RedisServer {
   readonly port: number;
   readonly #folder: string;
+  readonly #args: readonly string[];
   #process: ChildProcess;
 
-  private constructor(folder: string, port: number) {
+  private constructor(folder: string, port: number, args: readonly string[]) {
     this.#folder = folder;
     this.port = port;
+    this.#args = args;
     this.#process = this.#spawn();
   }
 
-  static async start(parent: string): Promise<RedisServer> {
+  /** @param args beside those that say where it is */
+  static async start(parent: string, args: readonly string[] = KEEPING): Promise<RedisServer> {
     const folder = join(parent, 'redis');
     mkdirSync(folder);
-    const server = new RedisServer(folder, await freePort());
+    const server = new RedisServer(folder, await freePort(), args);
     await server.#ready();
     return server;
   }
@@ -48,9 +54,8 @@ export class RedisServer {
   }
 
   #spawn(): ChildProcess {
-    const args = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder];
-    args.push('--save', '', '--appendonly', 'yes', '--appendfsync', 'always');
-    return spawn('redis-server', [...args, '--requirepass', PASSWORD], { stdio: 'pipe' });
+    const place = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder];
+    return spawn('redis-server', [...place, ...this.#args], { stdio: 'pipe' });
   }
 
   #ready(): Promise<void> {
