@@ -3,6 +3,7 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { ChecksumOptions } from '../node/checksum.ts';
 import { type NamedFiles, type OpenImageOptions, openChain } from '../node/open-image.ts';
 import { check } from '../operations/check.ts';
+import type { HttpOptions } from '../storage/http.ts';
 import { shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { compareFiles } from '../workers/compare-files.ts';
@@ -14,7 +15,7 @@ import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
 import { type FileIdentity, fileIdentity } from './file-identity.ts';
 import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
 import { allocatedBytes } from './schedule.ts';
-import { type Http, storageIdentity } from './source-identity.ts';
+import { storageIdentity } from './source-identity.ts';
 
 /** How far a job is: of a phase, which is one of several. See `JobProgress`. */
 export interface PhaseProgress {
@@ -32,7 +33,7 @@ export interface RunJobOptions extends ThreadOptions {
   /** Called between steps; the job waits for what it returns, and fails with what it throws. */
   onProgress?: ((progress: PhaseProgress) => void | Promise<void>) | undefined;
   /** How http and https URLs are read. */
-  http?: Http;
+  http?: Omit<HttpOptions, 'signal' | 'transport'> | undefined;
   /** Wait until the target is on the disk; default true. */
   durable?: boolean | undefined;
   /** Part of the names of files being written, by which leftovers of a killed run are told apart. */

@@ -17,8 +17,8 @@ import { placeOf } from './root.ts';
 /** The name of the queue on its server. */
 export const QUEUE_NAME = 'qcow2';
 
-/** Nanoseconds by which the times of one file may differ when two machines look: FAT counts in 2 s. */
-const SAME_TIME = 2_000_000_000n;
+/** Steps in nanoseconds in which file systems count time: FAT, HFS+ and NFSv2, exFAT, others, NTFS. */
+const TIME_STEPS = [2_000_000_000n, 1_000_000_000n, 10_000_000n, 1_000_000n, 1000n, 100n];
 
 /** What a source was when the job was submitted; size -1: who submitted it does not see the file. */
 export type SourceVersion = Pick<FileIdentity, 'size' | 'version'>;
@@ -148,8 +148,19 @@ export function areTargetsThere(targets: readonly FileIdentity[]): boolean {
 
 function isSameFile(now: SourceVersion, then: SourceVersion): boolean {
   if (now.size !== then.size || !isTime(now.version) || !isTime(then.version)) return false;
-  const difference = BigInt(now.version) - BigInt(then.version);
-  return difference <= SAME_TIME && difference >= -SAME_TIME;
+  return isSameTime(BigInt(now.version), BigInt(then.version));
+}
+
+/** Two machines may see one file with times of which one is rounded. */
+function isSameTime(one: bigint, other: bigint): boolean {
+  const step = [stepOf(one), stepOf(other)].reduce((a, b) => (a > b ? a : b));
+  const difference = one - other;
+  return difference < step && difference > -step;
+}
+
+/** The longest in which a time can have been counted. */
+function stepOf(time: bigint): bigint {
+  return TIME_STEPS.find((step) => time % step === 0n) ?? 1n;
 }
 
 function isTime(version: string): boolean {

@@ -109,10 +109,9 @@ describe('containers, run as they are printed', () => {
       writeFileSync(join(dir, `${name}.raw`), makeContent('mixed', 1 << 20, name.charCodeAt(0)));
     const [command, ...args] = argsOf('redis.yaml');
     expect(command).toBe('redis-server');
-    redis = await RedisServer.start(
-      dir,
-      args.map((arg) => (arg === '$(REDIS_PASSWORD)' ? PASSWORD : arg)),
-    );
+    redis = await RedisServer.start(dir, {
+      args: args.map((arg) => (arg === '$(REDIS_PASSWORD)' ? PASSWORD : arg)),
+    });
   });
   afterEach(async () => {
     for (const { child, end } of programs.splice(0)) {
