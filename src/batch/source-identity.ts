@@ -12,6 +12,9 @@ export type Http = InputFiles['http'];
 /** Files that servers are asked about at a time. */
 const AT_A_TIME = 16;
 
+/** A server that does not answer must not keep all jobs from beginning. */
+const BRIEFLY: Http = { retries: 2, timeout: 10_000 };
+
 /** Bytes fetched to learn of a file: ranges are what it will be read by, and a HEAD may say less. */
 const LOOK_BYTES = 512;
 
@@ -47,7 +50,7 @@ export async function sourcesOf(jobs: readonly BatchJob[]): Promise<FileIdentity
   );
   await eachOf(places, async ({ name, job, input }) => {
     const absent = { file: name, size: -1, version: '' };
-    sources[job]![input] = await sourceIdentity(name).catch(() => absent);
+    sources[job]![input] = await sourceIdentity(name, BRIEFLY).catch(() => absent);
   });
   return sources;
 }

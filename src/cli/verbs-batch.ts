@@ -89,7 +89,7 @@ export const BATCH_VERBS = {
   },
   worker: {
     summary:
-      'Convert the images of a queue, until a signal asks to stop or, with --drain, none is left.',
+      'Convert the images of a queue, until a signal asks to stop.',
     operands: '',
     minOperands: 0,
     maxOperands: 0,
