@@ -5,17 +5,16 @@ import { type NamedFiles, type OpenImageOptions, openChain } from '../node/open-
 import { check } from '../operations/check.ts';
 import type { HttpOptions } from '../storage/http.ts';
 import { shownName } from '../storage/http-url.ts';
-import type { Storage } from '../storage/storage.ts';
 import { compareFiles } from '../workers/compare-files.ts';
 import { convertFile, type WrittenTarget } from '../workers/convert-file.ts';
 import { openSource } from '../workers/input-files.ts';
-import type { InputFiles } from '../workers/messages.ts';
+import type { InputFile, InputFiles } from '../workers/messages.ts';
 import type { ThreadOptions } from '../workers/worker-pool.ts';
 import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
 import { type FileIdentity, fileIdentity } from './file-identity.ts';
+import { filesRead, settledInputs } from './job-inputs.ts';
 import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
 import { allocatedBytes } from './schedule.ts';
-import { storageIdentity } from './source-identity.ts';
 
 /** How far a job is: of a phase, which is one of several. See `JobProgress`. */
 export interface PhaseProgress {
@@ -108,6 +107,8 @@ class JobRun {
   readonly #options: RunJobOptions;
   readonly #kernels: JobKernels;
   readonly #steps: readonly JobPhase[];
+  /** Of the job, kept if they come packed. */
+  #inputs: readonly InputFile[];
   readonly #phases: JobResult['phases'] = {};
   #bytesVirtual = 0;
   #written = 0;
@@ -115,6 +116,7 @@ class JobRun {
 
   constructor(job: BatchJob, options: RunJobOptions, kernels: JobKernels) {
     this.#job = job;
+    this.#inputs = job.inputs;
     this.#options = options;
     this.#kernels = kernels;
     const wanted = { check: job.checkSource, convert: true, verify: job.verify };
@@ -124,8 +126,20 @@ class JobRun {
   }
 
   async run(): Promise<JobResult> {
-    const { inputs } = this.#job;
-    const sources = this.#options.identify ? await this.#identify() : [];
+    const { inputs, close } = await settledInputs(this.#job, this.#options);
+    try {
+      return await this.#runOn(inputs);
+    } finally {
+      close();
+    }
+  }
+
+  async #runOn(inputs: readonly InputFile[]): Promise<JobResult> {
+    this.#inputs = inputs;
+    const { identify, signal } = this.#options;
+    const { converting } = this.#kernels;
+    const sources = identify ? await filesRead(this.#files, converting, signal) : [];
+    converting.reset();
     const bytesSource = allocatedBytes(inputs.map(({ path }) => path));
     if (this.#job.checkSource) await this.#timed('check', () => this.#checkSource());
     await this.#convert();
@@ -136,14 +150,14 @@ class JobRun {
       bytesWritten: allocatedBytes(files),
       phases: this.#phases,
       sources,
-      targets: this.#options.identify ? files.map(fileIdentity) : [],
+      targets: identify ? files.map(fileIdentity) : [],
       ...(this.#checksum && { checksum: this.#checksum }),
     };
   }
 
   /** The inputs, and how they are opened. */
   get #files(): InputFiles {
-    return { ...this.#job, http: this.#options.http };
+    return { ...this.#job, inputs: this.#inputs, http: this.#options.http };
   }
 
   async #timed<T>(phase: JobPhase, work: () => Promise<T>): Promise<T> {
@@ -173,22 +187,6 @@ class JobRun {
         total,
         written: this.#written,
       });
-  }
-
-  /** All files that will be read; opening them finds what lies below the inputs. */
-  async #identify(): Promise<FileIdentity[]> {
-    const images = await openSource(this.#files, this.#kernels.converting, this.#options.signal);
-    try {
-      const storages = new Map<string, Storage>();
-      for (const image of images)
-        for (const { layer } of (await image.chain()).layers)
-          for (const storage of [layer.storage, layer.dataStorage])
-            if (storage.name) storages.set(storage.identity ?? storage.name, storage);
-      return [...storages.values()].map(storageIdentity).filter((one) => one !== undefined);
-    } finally {
-      for (const image of images) await image.close();
-      this.#kernels.converting.reset();
-    }
   }
 
   async #checkSource(): Promise<void> {
@@ -235,6 +233,7 @@ class JobRun {
     await this.#timed('convert', () =>
       convertFile({
         ...job,
+        inputs: this.#inputs,
         ...(durable !== undefined && { durable }),
         threads,
         blocking,
@@ -263,9 +262,9 @@ class JobRun {
   }
 
   async #verify(written: WrittenTarget): Promise<void> {
-    const { inputs, target } = this.#job;
+    const { target } = this.#job;
     const problem =
-      inputs.length === 1
+      this.#inputs.length === 1
         ? await this.#difference(written)
         : await this.#differenceOfDigests(written);
     if (problem !== null) throw badTarget(target, problem);
@@ -277,9 +276,9 @@ class JobRun {
   }
 
   async #difference(written: WrittenTarget): Promise<string | null> {
-    const { inputs, snapshot, share } = this.#job;
+    const { snapshot, share } = this.#job;
     const { threads, blocking, signal } = this.#options;
-    const { path, ...named } = inputs[0]!;
+    const { path, ...named } = this.#inputs[0]!;
     const { identical, difference } = await compareFiles({
       inputs: [
         { path, snapshot, ...named },

@@ -28,18 +28,17 @@ export async function sourceIdentity(name: string, http?: HttpOptions): Promise<
   const look = { ...http, blockBytes: LOOK_BYTES, cacheBytes: 0 };
   const storage = await openStorage(name, { http: look });
   try {
-    return storageIdentity(storage)!;
+    return storageIdentity(storage);
   } finally {
     await storage.close();
   }
 }
 
-/** The identity of what is open; undefined where that has no name. */
-export function storageIdentity(storage: Storage): FileIdentity | undefined {
-  const { name, size } = storage;
-  if (storage instanceof HttpStorage)
-    return { file: storage.name, size, version: storage.version ?? '' };
-  return name === undefined ? undefined : fileIdentity(name);
+/** The identity of a source that is open. */
+export function storageIdentity(storage: Storage): FileIdentity {
+  if (!(storage instanceof HttpStorage)) return fileIdentity(storage.name ?? '');
+  const { name, size, version = '' } = storage;
+  return { file: name, size, version };
 }
 
 /** What the inputs of jobs are now; size -1: not there, or out of reach, which running the job will tell. */

@@ -88,8 +88,7 @@ export const BATCH_VERBS = {
     ],
   },
   worker: {
-    summary:
-      'Convert the images of a queue, until a signal asks to stop.',
+    summary: 'Convert the images of a queue, until a signal asks to stop.',
     operands: '',
     minOperands: 0,
     maxOperands: 0,
