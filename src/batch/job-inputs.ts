@@ -1,3 +1,4 @@
+import * as path from 'node:path';
 import type { Kernel } from '../kernel/kernel.ts';
 import { packingOfName } from '../node/once.ts';
 import { shownName } from '../storage/http-url.ts';
@@ -22,16 +23,23 @@ interface InputOptions {
  * @throws Qcow2Error those of `settleInputs`
  */
 export async function settledInputs(
-  { inputs, checkSource = false, verify = false }: BatchJob,
+  { inputs, target, checkSource = false, verify = false }: BatchJob,
   { identify = false, http, signal }: InputOptions,
 ): Promise<Pick<SettledInputs, 'inputs' | 'close'>> {
   const isReadAgain = checkSource || verify;
   if (!isReadAgain && !identify) return { inputs, close: () => {} };
   const isPacked = inputs.length === 1 && packingOfName(inputs[0]!.path) !== undefined;
-  const settled = await settleInputs({ inputs, http, signal, onePass: isPacked && !isReadAgain });
+  const onePass = isPacked && !isReadAgain;
+  const spill = spillOf(target);
+  const settled = await settleInputs({ inputs, http, signal, spill, onePass });
   // A raw disk, below which there is nothing: converting begins at its first byte once more.
   await settled.stream?.close();
   return settled;
+}
+
+/** Where an input that comes packed is kept that is too large for memory: a worker may write nowhere else. */
+export function spillOf(target: string): { folder: string } {
+  return { folder: path.dirname(target) };
 }
 
 /** All files that will be read; opening them finds what lies below the inputs. */

@@ -12,7 +12,7 @@ import type { InputFile, InputFiles } from '../workers/messages.ts';
 import type { ThreadOptions } from '../workers/worker-pool.ts';
 import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
 import { type FileIdentity, fileIdentity } from './file-identity.ts';
-import { filesRead, settledInputs } from './job-inputs.ts';
+import { filesRead, settledInputs, spillOf } from './job-inputs.ts';
 import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
 import { allocatedBytes } from './schedule.ts';
 
@@ -234,6 +234,7 @@ class JobRun {
       convertFile({
         ...job,
         inputs: this.#inputs,
+        spill: spillOf(job.target),
         ...(durable !== undefined && { durable }),
         threads,
         blocking,

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -68,6 +68,15 @@ it('what lies below a packed overlay is part of its version', async () => {
   expect((await batch('below', 'top.qcow2.gz', ...options)).stdout).toMatch(/^1 image conv/m);
   expect((await batch('below', 'top.qcow2.gz', ...options)).stdout).toMatch(/1 done before/);
   await runOk('cmp', ['base.raw', 'below/top.qcow2.gz.raw'], dir);
+});
+
+it('what is too large for memory is kept beside the target, for as long as the job runs', async () => {
+  const disk = Buffer.alloc(65 << 20, makeContent('random', 1 << 20, 3));
+  writeFileSync(join(dir, 'large.raw.gz'), gzipSync(disk, { level: 1 }));
+  const { stderr, status } = await batch('large', 'large.raw.gz', '-f', 'raw', '--verify');
+  expect([stderr, status]).toEqual(['', 0]);
+  expect(readdirSync(join(dir, 'large')).sort()).toEqual(['journal', 'large.raw.gz.raw']);
+  expect(readFileSync(join(dir, 'large/large.raw.gz.raw')).equals(disk)).toBe(true);
 });
 
 it('a target of a packed disk that is not what it must be does not appear', async () => {
