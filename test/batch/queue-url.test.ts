@@ -160,6 +160,18 @@ it('what nobody can tell the version of is done again, and said so', async () =>
   rmSync(join(dir, 'untold/0.raw'));
   expect((await work(input)).stderr).toBe('');
   await runOk('qemu-img', ['compare', 'disk.raw', 'untold/0.raw'], dir);
+
+  start('worker', '--root', dir, '--allow-url', input);
+  const waited = await submit('untold', [input], '--wait', '--log=json');
+  const events = waited.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(events.slice(0, 2)).toMatchObject([
+    { event: 'batch-started' },
+    { event: 'job-repeated', job: 0, source: input },
+  ]);
+  expect(events.at(-1)).toMatchObject({ event: 'batch-finished', succeeded: 1 });
 });
 
 it('a worker that waits for a server gives its job back when it is asked to stop', async () => {
