@@ -10,6 +10,7 @@ export type {
   JobFinished,
   JobPhase,
   JobProgress,
+  JobRepeated,
   JobRetry,
   JobSkipped,
   JobStarted,

@@ -80,6 +80,17 @@ export interface JobSkipped extends JobFiles, TargetFigures {
   event: 'job-skipped';
 }
 
+/** The target was there, but nobody tells whether a source has changed since: it is done again. */
+export interface JobRepeated extends JobFiles {
+  event: 'job-repeated';
+  /** The source. */
+  source: string;
+}
+
+/** Why a job is done again although its target is there. */
+export const UNTOLD =
+  'done again, since its server tells no version of it (neither ETag nor Last-Modified)';
+
 /** An attempt failed for a reason that may pass; the job waits and is tried again. */
 export interface JobRetry extends JobFiles {
   event: 'job-retry';
@@ -119,6 +130,7 @@ export type BatchEvent =
   | JobStarted
   | JobThreads
   | JobProgress
+  | JobRepeated
   | JobRetry
   | JobEnd
   | ({ event: 'batch-finished'; seconds: number } & BatchCounts);

@@ -1,6 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
+import { isHttpUrl } from '../storage/http-url.ts';
 
 /** What makes a name a pattern. */
 const MAGIC = /[*?[]/;
@@ -8,13 +9,13 @@ const MAGIC = /[*?[]/;
 /**
  * The files that patterns of a shell name, for callers whose shell has not looked: `*`, `?` and `[a-z]`
  * within a name, `**` for any folders. Hidden files are matched by patterns that begin with a dot only. A
- * name that is there, or is no pattern, stays as it is. Sorted, each file once.
+ * name that is there, or is no pattern, or a URL, stays as it is. Sorted, each file once.
  * @throws Qcow2Error NOT_FOUND: a pattern that matches nothing; INVALID_ARGUMENT: it is none
  */
 export function expandPatterns(names: readonly string[]): string[] {
   const found = new Set<string>();
   for (const name of names) {
-    if (!MAGIC.test(name) || fs.existsSync(name)) found.add(name);
+    if (isHttpUrl(name) || !MAGIC.test(name) || fs.existsSync(name)) found.add(name);
     else for (const file of filesOf(name)) found.add(file);
   }
   return [...found];

@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import { ioError } from '../storage/file.ts';
-import { isHttpUrl } from '../storage/http-url.ts';
+import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import {
   COMMON_KEYS,
   CREATE_KEYS,
@@ -101,8 +101,9 @@ export function jobEntry({ inputs, targetFormat, allowExternal = [], ...job }: B
   const format = first?.format;
   for (const { path: input, format: own, ...named } of inputs)
     if (own !== format || Object.values(named).some((value) => value !== undefined)) {
-      const text = `'${input}' is given more than a job file can say: one format for all inputs`;
-      throw new Qcow2Error('INVALID_ARGUMENT', text, { file: input });
+      const shown = shownName(input);
+      const text = `'${shown}' is given more than a job file can say: one format for all inputs`;
+      throw new Qcow2Error('INVALID_ARGUMENT', text, { file: shown });
     }
   const names = inputs.map(({ path: name }) => name);
   return {

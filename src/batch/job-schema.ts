@@ -69,7 +69,7 @@ export const JOB_KEYS: Keys = {
   input: {
     schema: { anyOf: [TEXT, TEXTS] },
     must: 'a text or a list of texts, none of them empty',
-    help: 'File to convert; several become one disk, one after the other. Relative names are taken from the folder of the job file.',
+    help: 'File to convert, or an http or https URL; several become one disk, one after the other. Relative names are taken from the folder of the job file.',
   },
   target: text('File to make; its folder is made if need be.'),
   digest: {

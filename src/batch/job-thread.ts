@@ -45,10 +45,13 @@ export class JobThread {
   async #run({ index, job, threads }: JobRequest): Promise<void> {
     const { abort, durable, ...settings } = this.#settings;
     const controller = new AbortController();
+    const stopIfAsked = (): void => {
+      if (Atomics.load(abort, 0) !== 0) controller.abort();
+    };
     let reported = Number.NEGATIVE_INFINITY;
     const onProgress = (progress: PhaseProgress): void | Promise<void> => {
       // Reading and writing block this thread, so an abort cannot reach it as a message.
-      if (Atomics.load(abort, 0) !== 0) controller.abort();
+      stopIfAsked();
       const now = performance.now();
       if (now - reported >= PROGRESS_INTERVAL) {
         reported = now;
@@ -59,6 +62,8 @@ export class JobThread {
     const began = performance.now();
     makeFolder(job.target);
     const { signal } = controller;
+    // While it waits for a web server there is no progress.
+    const watch = setInterval(stopIfAsked, PROGRESS_INTERVAL);
     const finished = await runJob(job, {
       ...settings,
       threads: () => Atomics.load(threads, 0),
@@ -67,7 +72,7 @@ export class JobThread {
       kernels: this.#kernels,
       onProgress,
       signal,
-    });
+    }).finally(() => clearInterval(watch));
     const end = (): void =>
       this.#reply({ index, finished, seconds: (performance.now() - began) / 1000 });
     if (durable) await this.#sync(index, filesWritten(job), end);

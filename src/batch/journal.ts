@@ -4,9 +4,7 @@ import { Qcow2Error } from '../errors.ts';
 import { PARTIAL_PREFIX, PARTIAL_SUFFIX } from '../node/target-file.ts';
 import { ioError } from '../storage/file.ts';
 import type { TargetFigures } from './events.ts';
-import { type FileIdentity, isUnchanged } from './file-identity.ts';
-import { jobId } from './job-id.ts';
-import type { BatchJob } from './jobs.ts';
+import type { FileIdentity } from './file-identity.ts';
 import { isRunning, type ProcessIdentity, thisProcess } from './process-identity.ts';
 
 /** First line of a journal. */
@@ -19,7 +17,7 @@ export interface JournalRecord {
   /** When it ended, as an ISO 8601 date. */
   at: string;
   figures: TargetFigures;
-  /** Every file that was read, as it was before. */
+  /** Every file that was read, as it was before; URLs as they are shown. */
   sources: readonly FileIdentity[];
   targets: readonly FileIdentity[];
 }
@@ -65,15 +63,9 @@ export class Journal {
     }
   }
 
-  /** What a job is called here; as long as its sources stay what they are. */
-  nameOf(job: BatchJob): string {
-    return jobId(job);
-  }
-
-  /** The record of a job if its target is there and none of its files has changed since. */
-  done(name: string): JournalRecord | undefined {
-    const record = this.#done.get(name);
-    return record && [...record.sources, ...record.targets].every(isUnchanged) ? record : undefined;
+  /** What is noted of a job, by its name; see `jobId`. */
+  recordOf(name: string): JournalRecord | undefined {
+    return this.#done.get(name);
   }
 
   /**

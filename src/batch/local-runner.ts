@@ -12,9 +12,9 @@ import type {
 } from './events.ts';
 import { JobSlot, OpenJob, type SlotListener } from './job-slot.ts';
 import { type BatchJob, filesWritten, requireIndependent } from './jobs.ts';
-import type { Journal, JournalRecord } from './journal.ts';
 import { type MemoryCeilings, threadsWithin } from './memory.ts';
 import type { JobFailure, JobReply, JobThreadSettings } from './messages.ts';
+import type { Resumed } from './resume.ts';
 import { retryDelay } from './retry.ts';
 import type { JobResult } from './run-job.ts';
 import { Schedule, weightOf } from './schedule.ts';
@@ -84,12 +84,15 @@ export async function runBatch(
     throw new Qcow2Error('INVALID_ARGUMENT', 'there is nothing to resume without a journal');
   requireIndependent(jobs);
   const { journal: file, resume = false } = options;
-  const journal =
-    file === undefined ? undefined : new (await import('./journal.ts')).Journal(file, resume);
+  const own = structuredClone(jobs);
+  if (file === undefined) return new LocalRunner(own, threads, perImage, options).run();
+  const { Journal } = await import('./journal.ts');
+  const journal = new Journal(file, resume);
   try {
-    return await new LocalRunner(structuredClone(jobs), threads, perImage, options, journal).run();
+    const before = await (await import('./resume.ts')).resumed(journal, own);
+    return await new LocalRunner(own, threads, perImage, options, before).run();
   } finally {
-    journal?.close();
+    journal.close();
   }
 }
 
@@ -110,15 +113,14 @@ class LocalRunner implements SlotListener {
   readonly #jobs: readonly BatchJob[];
   readonly #threads: number;
   readonly #options: BatchOptions;
-  readonly #journal: Journal | undefined;
-  readonly #ids: readonly string[];
+  /** Absent: there is no journal. */
+  readonly #before: Resumed | undefined;
   readonly #schedule: Schedule;
   readonly #settings: JobThreadSettings;
   readonly #slots = new Set<JobSlot>();
   readonly #attempts: Uint32Array;
   /** Jobs that wait until they are tried again. */
   readonly #timers = new Map<number, NodeJS.Timeout>();
-  readonly #skipped = new Map<number, JournalRecord>();
   readonly #results: JobEnd[] = [];
   #unfinished: number;
   /** Of the listener or the journal: ends the batch. */
@@ -130,28 +132,24 @@ class LocalRunner implements SlotListener {
     threads: number,
     perImage: number,
     options: BatchOptions,
-    journal: Journal | undefined,
+    before?: Resumed,
   ) {
     this.#jobs = jobs;
     this.#threads = threads;
     this.#options = options;
-    this.#journal = journal;
+    this.#before = before;
     this.#unfinished = jobs.length;
     this.#attempts = new Uint32Array(jobs.length);
     this.#settings = {
       abort: new Int32Array(new SharedArrayBuffer(4)),
-      durable: journal !== undefined || options.durable !== false,
-      identify: journal !== undefined,
-      partialTag: journal?.tag,
+      durable: before !== undefined || options.durable !== false,
+      identify: before !== undefined,
+      partialTag: before?.journal.tag,
     };
-    journal?.removeLeftovers(jobs.flatMap(filesWritten).map((file) => path.dirname(file)));
-    this.#ids = journal ? jobs.map((job) => journal.nameOf(job)) : [];
+    before?.journal.removeLeftovers(jobs.flatMap(filesWritten).map((file) => path.dirname(file)));
     const weights = new Map<number, number>();
-    for (const [index, job] of jobs.entries()) {
-      const record = journal?.done(this.#ids[index]!);
-      if (record) this.#skipped.set(index, record);
-      else weights.set(index, weightOf(job));
-    }
+    for (const [index, job] of jobs.entries())
+      if (!before?.done.has(index)) weights.set(index, weightOf(job));
     this.#schedule = new Schedule(weights, threads, perImage);
   }
 
@@ -169,7 +167,9 @@ class LocalRunner implements SlotListener {
         total: this.#jobs.length,
         concurrency: this.#threads,
       });
-      for (const [index, { figures }] of this.#skipped)
+      for (const [index, source] of this.#before?.untold ?? [])
+        this.#emit({ event: 'job-repeated', ...this.#files(index), source });
+      for (const [index, { figures }] of this.#before?.done ?? [])
         this.#record(index, { event: 'job-skipped', ...figures });
       if (signal?.aborted) this.#stop();
       this.#startJobs();
@@ -293,9 +293,10 @@ class LocalRunner implements SlotListener {
 
   async #finish(index: number, result: JobResult, seconds: number): Promise<void> {
     const { phases, sources, targets, ...figures } = result;
-    const record = { done: this.#ids[index] ?? '', at: new Date().toISOString() };
+    const at = new Date().toISOString();
     try {
-      await this.#journal?.append({ ...record, figures, sources, targets });
+      const done = this.#before?.ids[index] ?? '';
+      await this.#before?.journal.append({ done, at, figures, sources, targets });
     } catch (error) {
       this.#giveUp(error);
     }

@@ -3,12 +3,16 @@ import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { ChecksumOptions } from '../node/checksum.ts';
 import { type NamedFiles, type OpenImageOptions, openChain } from '../node/open-image.ts';
 import { check } from '../operations/check.ts';
+import type { HttpOptions } from '../storage/http.ts';
+import { shownName } from '../storage/http-url.ts';
 import { compareFiles } from '../workers/compare-files.ts';
 import { convertFile, type WrittenTarget } from '../workers/convert-file.ts';
 import { openSource } from '../workers/input-files.ts';
+import type { InputFile, InputFiles } from '../workers/messages.ts';
 import type { ThreadOptions } from '../workers/worker-pool.ts';
 import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
 import { type FileIdentity, fileIdentity } from './file-identity.ts';
+import { filesRead, settledInputs, spillOf } from './job-inputs.ts';
 import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
 import { allocatedBytes } from './schedule.ts';
 
@@ -27,6 +31,8 @@ export interface RunJobOptions extends ThreadOptions {
   signal?: AbortSignal | undefined;
   /** Called between steps; the job waits for what it returns, and fails with what it throws. */
   onProgress?: ((progress: PhaseProgress) => void | Promise<void>) | undefined;
+  /** How http and https URLs are read. */
+  http?: Omit<HttpOptions, 'signal' | 'transport'> | undefined;
   /** Wait until the target is on the disk; default true. */
   durable?: boolean | undefined;
   /** Part of the names of files being written, by which leftovers of a killed run are told apart. */
@@ -101,6 +107,8 @@ class JobRun {
   readonly #options: RunJobOptions;
   readonly #kernels: JobKernels;
   readonly #steps: readonly JobPhase[];
+  /** Of the job, kept if they come packed. */
+  #inputs: readonly InputFile[];
   readonly #phases: JobResult['phases'] = {};
   #bytesVirtual = 0;
   #written = 0;
@@ -108,6 +116,7 @@ class JobRun {
 
   constructor(job: BatchJob, options: RunJobOptions, kernels: JobKernels) {
     this.#job = job;
+    this.#inputs = job.inputs;
     this.#options = options;
     this.#kernels = kernels;
     const wanted = { check: job.checkSource, convert: true, verify: job.verify };
@@ -117,8 +126,20 @@ class JobRun {
   }
 
   async run(): Promise<JobResult> {
-    const { inputs } = this.#job;
-    const sources = this.#options.identify ? await this.#identify() : [];
+    const { inputs, close } = await settledInputs(this.#job, this.#options);
+    try {
+      return await this.#runOn(inputs);
+    } finally {
+      close();
+    }
+  }
+
+  async #runOn(inputs: readonly InputFile[]): Promise<JobResult> {
+    this.#inputs = inputs;
+    const { identify, signal } = this.#options;
+    const { converting } = this.#kernels;
+    const sources = identify ? await filesRead(this.#files, converting, signal) : [];
+    converting.reset();
     const bytesSource = allocatedBytes(inputs.map(({ path }) => path));
     if (this.#job.checkSource) await this.#timed('check', () => this.#checkSource());
     await this.#convert();
@@ -129,9 +150,14 @@ class JobRun {
       bytesWritten: allocatedBytes(files),
       phases: this.#phases,
       sources,
-      targets: this.#options.identify ? files.map(fileIdentity) : [],
+      targets: identify ? files.map(fileIdentity) : [],
       ...(this.#checksum && { checksum: this.#checksum }),
     };
+  }
+
+  /** The inputs, and how they are opened. */
+  get #files(): InputFiles {
+    return { ...this.#job, inputs: this.#inputs, http: this.#options.http };
   }
 
   async #timed<T>(phase: JobPhase, work: () => Promise<T>): Promise<T> {
@@ -163,31 +189,17 @@ class JobRun {
       });
   }
 
-  /** All files that will be read; opening them finds what lies below the inputs. */
-  async #identify(): Promise<FileIdentity[]> {
-    const images = await openSource(this.#job, this.#kernels.converting);
-    try {
-      const names = new Set<string>();
-      for (const image of images)
-        for (const { layer } of (await image.chain()).layers)
-          for (const { name } of [layer.storage, layer.dataStorage]) if (name) names.add(name);
-      return [...names].map(fileIdentity);
-    } finally {
-      for (const image of images) await image.close();
-      this.#kernels.converting.reset();
-    }
-  }
-
   async #checkSource(): Promise<void> {
-    const { inputs, ...files } = this.#job;
+    const { inputs, allowExternal, share, http } = this.#files;
     const onProgress = this.#progressOf('check');
     for (const { path, snapshot: _, ...named } of inputs) {
-      const { allowExternal, share } = files;
-      const options = { ...named, allowExternal, share };
+      const options = { ...named, allowExternal, share, http };
       const found = await this.#corruptions(path, options, this.#kernels.converting, onProgress);
       this.#kernels.converting.reset();
       if (found !== null)
-        throw new Qcow2Error('MALFORMED', `source '${path}' is corrupt: ${found}`, { file: path });
+        throw new Qcow2Error('MALFORMED', `source '${shownName(path)}' is corrupt: ${found}`, {
+          file: shownName(path),
+        });
     }
   }
 
@@ -199,7 +211,7 @@ class JobRun {
     onProgress?: (done: number, total: number) => void | Promise<void>,
   ): Promise<string | null> {
     const { signal } = this.#options;
-    const image = await openChain(path, { ...options, kernel, sync: true });
+    const image = await openChain(path, { ...options, kernel, signal, sync: true });
     try {
       if (image.format !== 'qcow2') return null;
       const result = await check(image, { kernel, signal, onProgress, maxFindings: 1 });
@@ -215,17 +227,20 @@ class JobRun {
 
   async #convert(): Promise<void> {
     const { checkSource: _, verify, checksum: algorithm, digest: __, ...job } = this.#job;
-    const { threads, blocking, durable, partialTag, signal, beforePublish } = this.#options;
+    const { threads, blocking, durable, partialTag, signal, http, beforePublish } = this.#options;
     const report = this.#progressOf('convert');
     const reads = verify === true || algorithm !== undefined;
     await this.#timed('convert', () =>
       convertFile({
         ...job,
+        inputs: this.#inputs,
+        spill: spillOf(job.target),
         ...(durable !== undefined && { durable }),
         threads,
         blocking,
         partialTag,
         signal,
+        http,
         kernel: this.#kernels.converting,
         onProgress: (done, total, written) => {
           this.#bytesVirtual = total;
@@ -248,9 +263,9 @@ class JobRun {
   }
 
   async #verify(written: WrittenTarget): Promise<void> {
-    const { inputs, target } = this.#job;
+    const { target } = this.#job;
     const problem =
-      inputs.length === 1
+      this.#inputs.length === 1
         ? await this.#difference(written)
         : await this.#differenceOfDigests(written);
     if (problem !== null) throw badTarget(target, problem);
@@ -262,9 +277,9 @@ class JobRun {
   }
 
   async #difference(written: WrittenTarget): Promise<string | null> {
-    const { inputs, snapshot, share } = this.#job;
+    const { snapshot, share } = this.#job;
     const { threads, blocking, signal } = this.#options;
-    const { path, ...named } = inputs[0]!;
+    const { path, ...named } = this.#inputs[0]!;
     const { identical, difference } = await compareFiles({
       inputs: [
         { path, snapshot, ...named },
@@ -272,6 +287,7 @@ class JobRun {
       ],
       allowExternal: this.#job.allowExternal,
       share,
+      http: this.#options.http,
       threads,
       blocking,
       signal,
@@ -289,7 +305,7 @@ class JobRun {
     const { signal } = this.#options;
     const options = { algorithm: 'sha256-sparse', kernel, signal } as const;
     const onProgress = this.#progressOf('verify');
-    const images = await openSource(this.#job, kernel);
+    const images = await openSource(this.#files, kernel, signal);
     try {
       const size = images.reduce((sum, { virtualSize }) => sum + virtualSize, 0);
       const range = { offset: 0, length: size };
@@ -331,7 +347,8 @@ class JobRun {
 
   #targetFiles(written: WrittenTarget): OpenImageOptions {
     const { allowExternal } = this.#job;
-    return { ...namedFiles(written, this.#job), allowExternal, share: true };
+    const { http } = this.#options;
+    return { ...namedFiles(written, this.#job), allowExternal, share: true, http };
   }
 }
 

@@ -1,11 +1,13 @@
-import type {
-  BatchEvent,
-  BatchSummary,
-  JobEnd,
-  JobFailed,
-  JobFiles,
-  JobFinished,
-  JobRetry,
+import {
+  type BatchEvent,
+  type BatchSummary,
+  type JobEnd,
+  type JobFailed,
+  type JobFiles,
+  type JobFinished,
+  type JobRepeated,
+  type JobRetry,
+  UNTOLD,
 } from '../batch/events.ts';
 import { LiveLines } from '../batch/live-lines.ts';
 import { barLines } from '../batch/progress-bars.ts';
@@ -60,8 +62,8 @@ export class LineLog implements BatchLog {
   }
 
   event(event: BatchEvent): void {
-    if (event.event === 'job-failed') this.#context.writeError(failureLine(event));
-    if (event.event === 'job-retry') this.#context.writeError(retryLine(event));
+    const trouble = lineOf(event);
+    if (trouble !== undefined) this.#context.writeError(trouble);
     if (this.#quiet) return;
     if (event.event === 'job-skipped')
       this.#context.write(`${names(event)}: done before${checksumText(event)}\n`);
@@ -117,9 +119,10 @@ export class BarLog implements BatchLog {
     if (event.event === 'job-started') this.#names.set(event.job, jobName(event));
     if (event.event === 'job-finished' || event.event === 'job-failed')
       this.#names.delete(event.job);
-    if (event.event !== 'job-failed' && event.event !== 'job-retry') return;
+    const line = lineOf(event);
+    if (line === undefined) return;
     this.#lines.clear();
-    this.#context.writeError(event.event === 'job-retry' ? retryLine(event) : failureLine(event));
+    this.#context.writeError(line);
   }
 
   close(): void {
@@ -213,9 +216,27 @@ function checksumText({ checksum }: Pick<JobFinished, 'checksum'>): string {
   return checksum === undefined ? '' : `, ${checksum.algorithm} ${checksum.digest}`;
 }
 
+/** For standard error; undefined: nothing to tell there. */
+function lineOf(event: BatchEvent): string | undefined {
+  switch (event.event) {
+    case 'job-failed':
+      return failureLine(event);
+    case 'job-retry':
+      return retryLine(event);
+    case 'job-repeated':
+      return repeatedLine(event);
+    default:
+      return undefined;
+  }
+}
+
 function retryLine({ attempt, delay, message, ...files }: JobRetry): string {
   const when = `attempt ${attempt} failed, the next in ${delay.toFixed(1)} s`;
   return `qcow2: ${jobName(files)}: ${printable(message)} (${when})\n`;
+}
+
+function repeatedLine({ source }: JobRepeated): string {
+  return `qcow2: ${printable(source)}: ${UNTOLD}\n`;
 }
 
 /** Of the disk's length: holes count. */

@@ -1,6 +1,6 @@
-import type { BatchEvent, BatchSummary } from '../batch/events.ts';
+import { type BatchEvent, type BatchSummary, UNTOLD } from '../batch/events.ts';
 import type { BatchJob } from '../batch/jobs.ts';
-import { Qcow2Error } from '../errors.ts';
+import { printable, Qcow2Error } from '../errors.ts';
 import { QueueConnection } from '../queue/connection.ts';
 import { openQueue, type Submission, submitJobs } from '../queue/submit.ts';
 import { JobWatch } from '../queue/watch.ts';
@@ -70,6 +70,8 @@ export async function submit(
     const retries = retriesOf(args.value('retries')) ?? RETRIES;
     const submission = await submitJobs(openQueue(connection), jobs, retries);
     const { submitted, again, known } = submission;
+    for (const source of submission.untold.values())
+      context.writeError(`qcow2: ${printable(source)}: ${UNTOLD}\n`);
     if (args.choice('log', ['human', 'json']) === 'json')
       context.write(`${JSON.stringify({ event: 'batch-submitted', submitted, again, known })}\n`);
     else if (!args.has('quiet')) context.write(submissionLine(submission));

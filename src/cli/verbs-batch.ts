@@ -100,6 +100,12 @@ export const BATCH_VERBS = {
         argument: 'DIR',
         help: 'the folder whose tree is all that is read and written; jobs that name others fail',
       },
+      {
+        name: 'allow-url',
+        long: 'allow-url',
+        argument: 'URL',
+        help: 'read this URL and all below it, too; without it none (repeatable)',
+      },
       { name: 'jobs', short: 'j', argument: 'N', help: 'number of images converted at a time' },
       {
         name: 'memory',
@@ -118,6 +124,11 @@ export const BATCH_VERBS = {
         long: 'lock',
         argument: 'SECONDS',
         help: 'a worker not heard of for so long loses its images to others (default 30)',
+      },
+      {
+        name: 'drain',
+        long: 'drain',
+        help: 'end when all images of the queue are done or have failed, on other workers too',
       },
       LOG,
       QUIET,

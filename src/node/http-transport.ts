@@ -20,9 +20,10 @@ export const nodeTransport: HttpTransport = async (url, request) => {
     const { statusCode: status = 0 } = response;
     const { location } = response.headers;
     const isRedirection = [301, 302, 303, 307, 308].includes(status) && location !== undefined;
-    if (!isRedirection || !request.redirects) return answerOf(response, at);
-    response.destroy();
+    if (!isRedirection || request.redirects === false) return answerOf(response, at);
     const next = new URL(location, at);
+    if (request.redirects !== true && !request.redirects(next)) return answerOf(response, at);
+    response.destroy();
     if (redirections >= MAX_REDIRECTIONS || !Object.hasOwn(AGENTS, next.protocol))
       throw new Error('a redirection leads nowhere');
     if (next.origin !== new URL(at).origin) headers = withoutPrivate(headers);

@@ -24,7 +24,7 @@ export async function resolveName(
 ): Promise<Named> {
   const fd = descriptorOf(name);
   if (fd !== undefined) return openDescriptor(fd, name, signal);
-  const packing = packingByName(isHttpUrl(name) ? pathOfUrl(name) : name);
+  const packing = packingOfName(name);
   if (packing === undefined) return { path: name };
   const storage = await openStorage(name, { ...options, sync: false });
   try {
@@ -35,6 +35,11 @@ export async function resolveName(
   }
   const pieces = closing(unpacked(storage, packing), storage);
   return { stream: new ByteStream(pieces, `'${shownName(name)}'`, signal) };
+}
+
+/** What a name says that its file is packed with. */
+export function packingOfName(name: string): ReturnType<typeof packingByName> {
+  return packingByName(isHttpUrl(name) ? pathOfUrl(name) : name);
 }
 
 async function* closing(

@@ -1,6 +1,7 @@
 import type { BatchJob } from '../batch/jobs.ts';
 import type { JobFailure } from '../batch/messages.ts';
 import type { JobResult, PhaseProgress } from '../batch/run-job.ts';
+import type { Http } from '../batch/source-identity.ts';
 import type { SourceVersion } from './queued-job.ts';
 
 /** To a thread of a worker: a job to do; or, after it has asked, whether the target may get its name. */
@@ -8,6 +9,7 @@ export type ThreadMessage =
   | {
       job: BatchJob;
       sources: readonly SourceVersion[];
+      http: Http;
       partialTag: string;
       /** On a SharedArrayBuffer: not 0 once the job is to be dropped. */
       abort: Int32Array;

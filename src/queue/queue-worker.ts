@@ -18,19 +18,28 @@ const PROGRESS_INTERVAL = 1000;
 const port = parentPort!;
 const kernels = new JobKernels();
 let answer: ((mayPublish: boolean) => void) | undefined;
+/** Of the job that is being done. */
+let controller = new AbortController();
 
 function reply(message: ThreadReply): void {
   port.postMessage(message);
 }
 
 port.on('message', (message: ThreadMessage) => {
-  if ('mayPublish' in message) answer?.(message.mayPublish);
+  if ('mayPublish' in message) heard(message.mayPublish);
   else run(message).catch((error: unknown) => reply({ failed: failureOf(error) }));
 });
 
+/** A job that may not publish its target is to end, also while it waits for a web server. */
+function heard(mayPublish: boolean): void {
+  if (!mayPublish) controller.abort();
+  answer?.(mayPublish);
+}
+
 async function run(request: Extract<ThreadMessage, { job: unknown }>): Promise<void> {
-  const { job, sources, partialTag, abort } = request;
-  const controller = new AbortController();
+  const { job, sources, http, partialTag, abort } = request;
+  controller = new AbortController();
+  const { signal } = controller;
   let reported = Number.NEGATIVE_INFINITY;
   const onProgress = (progress: PhaseProgress): void => {
     // Reading and writing block this thread, so an abort cannot reach it as a message.
@@ -41,17 +50,18 @@ async function run(request: Extract<ThreadMessage, { job: unknown }>): Promise<v
     reply({ progress });
   };
   const began = performance.now();
-  requireUnchanged(job, sources);
+  await requireUnchanged(job, sources, { ...http, signal });
   makeFolder(job.target);
   const finished = await runJob(job, {
     threads: 1,
     blocking: true,
     partialTag,
     kernels,
-    signal: controller.signal,
+    http,
+    signal,
     onProgress,
     beforePublish: async (written) => {
-      requireUnchanged(job, sources);
+      await requireUnchanged(job, sources, { ...http, signal });
       syncWritten(written);
       await requireJob();
     },

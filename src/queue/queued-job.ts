@@ -7,15 +7,18 @@ import { jobId } from '../batch/job-id.ts';
 import { isObject } from '../batch/job-schema.ts';
 import { type BatchJob, filesWritten } from '../batch/jobs.ts';
 import type { PhaseProgress } from '../batch/run-job.ts';
+import { sourceIdentity, sourcesOf } from '../batch/source-identity.ts';
 import { Qcow2Error } from '../errors.ts';
 import { PARTIAL_PREFIX, PARTIAL_SUFFIX } from '../node/target-file.ts';
+import type { HttpOptions } from '../storage/http.ts';
+import { isHttpUrl, parseHttpUrl, shownName } from '../storage/http-url.ts';
 import { placeOf } from './root.ts';
 
 /** The name of the queue on its server. */
 export const QUEUE_NAME = 'qcow2';
 
-/** Nanoseconds by which the times of one file may differ when two machines look: FAT counts in 2 s. */
-const SAME_TIME = 2_000_000_000n;
+/** Steps in nanoseconds in which file systems count time: FAT, HFS+ and NFSv2, exFAT, others, NTFS. */
+const TIME_STEPS = [2_000_000_000n, 1_000_000_000n, 10_000_000n, 1_000_000n, 1000n, 100n];
 
 /** What a source was when the job was submitted; size -1: who submitted it does not see the file. */
 export type SourceVersion = Pick<FileIdentity, 'size' | 'version'>;
@@ -41,29 +44,48 @@ export type QueuedProgress =
   | (PhaseProgress & { attempt: number })
   | { failed: Pick<JobFailed, 'code' | 'message'>; attempt: number };
 
-/** A job with its name in the queue, which is the same as long as its sources are (see `jobId`). */
-export function queuedJob(job: BatchJob): { id: string; job: BatchJob; data: QueuedData } {
-  const entry = jobEntry({
-    ...job,
-    inputs: job.inputs.map((input) => ({ ...input, path: path.resolve(input.path) })),
-    target: path.resolve(job.target),
-    ...(Array.isArray(job.allowExternal) && {
-      allowExternal: job.allowExternal.map((folder) => path.resolve(folder)),
-    }),
-  });
-  // Through text, as it will be read.
-  const given = jobOf({ job: entry, sources: [] }).job;
-  const sources = given.inputs.map(({ path: file }) => versionOf(file));
-  return { id: jobId(given), job: given, data: { job: entry, sources } };
+/** A job on its way into the queue. */
+export interface Entry {
+  /** Its name there, which is the same as long as its sources are (see `jobId`). */
+  id: string;
+  job: BatchJob;
+  data: QueuedData;
 }
 
-function versionOf(file: string): SourceVersion {
-  try {
-    const { size, version } = fileIdentity(file);
-    return { size, version };
-  } catch {
-    return { size: -1, version: '' };
-  }
+/**
+ * Jobs as they go into the queue. Web servers are asked for the versions of their files.
+ * @throws Qcow2Error INVALID_ARGUMENT: a URL holds a password, or job files have no words for a job
+ */
+export async function queuedJobs(given: readonly BatchJob[]): Promise<Entry[]> {
+  const jobs = given.map(withPlaces).map((job) => {
+    const entry = jobEntry(job);
+    // Through text, as it will be read.
+    return { entry, job: jobOf({ job: entry, sources: [] }).job };
+  });
+  const sources = await sourcesOf(jobs.map(({ job }) => job));
+  return jobs.map(({ entry, job }, index) => {
+    const own = sources[index]!;
+    const versions = own.map(({ size, version }) => ({ size, version }));
+    return { id: jobId(job, own), job, data: { job: entry, sources: versions } };
+  });
+}
+
+/** A job with names that are the same everywhere. */
+function withPlaces(job: BatchJob): BatchJob {
+  return {
+    ...job,
+    inputs: job.inputs.map((input) => ({ ...input, path: placeName(input.path) })),
+    target: path.resolve(job.target),
+    ...(Array.isArray(job.allowExternal) && { allowExternal: job.allowExternal.map(placeName) }),
+  };
+}
+
+function placeName(name: string): string {
+  if (!isHttpUrl(name)) return path.resolve(name);
+  if (parseHttpUrl(name).authorization === undefined) return name;
+  const shown = shownName(name);
+  const text = `'${shown}' is given with a user or password, which all who see the queue could read: leave it out`;
+  throw new Qcow2Error('INVALID_ARGUMENT', text, { file: shown });
 }
 
 /**
@@ -81,7 +103,7 @@ export function jobOf(data: unknown): { job: BatchJob; sources: SourceVersion[] 
 export function namesOf(data: unknown): Omit<JobFiles, 'job'> {
   try {
     const { inputs, target } = jobOf(data).job;
-    return { inputs: inputs.map(({ path: file }) => file), target };
+    return { inputs: inputs.map(({ path: file }) => shownName(file)), target };
   } catch {
     return { inputs: ['?'], target: '?' };
   }
@@ -90,34 +112,64 @@ export function namesOf(data: unknown): Omit<JobFiles, 'job'> {
 function isVersion(value: unknown): value is SourceVersion {
   if (!isObject(value)) return false;
   const { size, version } = value;
-  return (
-    Number.isSafeInteger(size) && typeof version === 'string' && /^(-?\d{1,20})?$/.test(version)
-  );
+  return Number.isSafeInteger(size) && typeof version === 'string';
 }
 
 /**
  * The result of a job must be that of the files it was submitted with, whenever and wherever it runs.
  * @throws Qcow2Error REFUSED, NOT_FOUND, IO
  */
-export function requireUnchanged({ inputs }: BatchJob, sources: readonly SourceVersion[]): void {
-  for (const [index, { path: file }] of inputs.entries()) {
+export async function requireUnchanged(
+  { inputs }: BatchJob,
+  sources: readonly SourceVersion[],
+  http: HttpOptions,
+): Promise<void> {
+  for (const [index, { path: name }] of inputs.entries()) {
     const source = sources[index];
-    if (source === undefined || source.size < 0 || isVersionOf(fileIdentity(file), source))
-      continue;
-    const text = `source '${file}' has changed since the job was submitted: submit it again`;
-    throw new Qcow2Error('REFUSED', text, { file });
+    if (source === undefined || source.size < 0) continue;
+    const now = await sourceIdentity(name, http);
+    const isSame = isHttpUrl(name) ? isSameOnServer(now, source) : isSameFile(now, source);
+    if (isSame) continue;
+    const text = `source '${now.file}' has changed since the job was submitted: submit it again`;
+    throw new Qcow2Error('REFUSED', text, { file: now.file });
   }
 }
 
 /** Whether the targets of a job are there as it left them. */
 export function areTargetsThere(targets: readonly FileIdentity[]): boolean {
-  return targets.every((target) => isVersionOf(versionOf(target.file), target));
+  return targets.every((target) => {
+    try {
+      return isSameFile(fileIdentity(target.file), target);
+    } catch {
+      return false;
+    }
+  });
 }
 
-function isVersionOf(now: SourceVersion, then: SourceVersion): boolean {
-  if (now.size !== then.size || now.version === '' || then.version === '') return false;
-  const difference = BigInt(now.version) - BigInt(then.version);
-  return difference <= SAME_TIME && difference >= -SAME_TIME;
+function isSameFile(now: SourceVersion, then: SourceVersion): boolean {
+  if (now.size !== then.size || !isTime(now.version) || !isTime(then.version)) return false;
+  return isSameTime(BigInt(now.version), BigInt(then.version));
+}
+
+/** Two machines may see one file with times of which one is rounded. */
+function isSameTime(one: bigint, other: bigint): boolean {
+  const step = [stepOf(one), stepOf(other)].reduce((a, b) => (a > b ? a : b));
+  const difference = one - other;
+  return difference < step && difference > -step;
+}
+
+/** The longest in which a time can have been counted. */
+function stepOf(time: bigint): bigint {
+  return TIME_STEPS.find((step) => time % step === 0n) ?? 1n;
+}
+
+function isTime(version: string): boolean {
+  return /^-?\d{1,20}$/.test(version);
+}
+
+/** Of a server that tells no version only the size is compared. */
+function isSameOnServer(now: SourceVersion, then: SourceVersion): boolean {
+  return now.size === then.size && now.version === then.version;
 }
 
 /** In the names of the files an attempt at a job is writing. */

@@ -3,20 +3,27 @@ import * as path from 'node:path';
 import { type BatchJob, besideTarget } from '../batch/jobs.ts';
 import { Qcow2Error } from '../errors.ts';
 import { ioError } from '../storage/file.ts';
+import { isBelowUrl, isHttpUrl, parseHttpUrl, parseUrlPrefix } from '../storage/http-url.ts';
 
 /** Symbolic links followed in one name; the limit of Linux. */
 const MAX_LINKS = 40;
 
 /**
- * The folder whose tree is all a worker reads and writes. Whoever may submit jobs reaches no file outside;
- * whoever may make symbolic links inside while a job begins is trusted.
+ * The folder whose tree is all a worker reads and writes, and the URLs that it may read besides. Whoever
+ * may submit jobs reaches no file outside, and no web server by way of the worker; whoever may make symbolic
+ * links inside while a job begins is trusted.
  */
 export class Root {
   /** Its real path. */
   readonly path: string;
+  readonly #urls: readonly URL[];
 
-  /** @throws Qcow2Error NOT_FOUND, IO; REFUSED: it is no folder */
-  constructor(folder: string) {
+  /**
+   * @param allowedUrls each with all below it
+   * @throws Qcow2Error NOT_FOUND, IO; REFUSED: it is no folder; INVALID_ARGUMENT: a URL is none
+   */
+  constructor(folder: string, allowedUrls: readonly string[] = []) {
+    this.#urls = allowedUrls.map(parseUrlPrefix);
     try {
       this.path = fs.realpathSync.native(folder);
     } catch (cause) {
@@ -38,16 +45,29 @@ export class Root {
     for (const file of [create.dataFile, create.backingFile])
       if (file !== undefined) this.#require(besideTarget(target, file));
     if (allowExternal === 'any') return { ...job, allowExternal: [this.path] };
-    for (const folder of allowExternal) this.#require(folder);
+    for (const folder of allowExternal) this.#requireSource(folder);
     return job;
   }
 
   #requireInput(
     input: Pick<BatchJob['inputs'][number], 'path' | 'dataFile' | 'backingFile'>,
   ): void {
-    this.#require(input.path);
-    if (input.dataFile !== undefined) this.#require(input.dataFile);
+    this.#requireSource(input.path);
+    if (input.dataFile !== undefined) this.#requireSource(input.dataFile);
     if (input.backingFile !== undefined) this.#requireInput(input.backingFile);
+  }
+
+  #requireSource(name: string): void {
+    if (isHttpUrl(name)) this.#requireUrl(name);
+    else this.#require(name);
+  }
+
+  /** Where redirections and backing files lead is judged when they are followed. */
+  #requireUrl(text: string): void {
+    const { url, name, authorization } = parseHttpUrl(text);
+    if (authorization === undefined && isBelowUrl(url, this.#urls)) return;
+    const why = `'${name}' is not below a URL that this worker may read (--allow-url)`;
+    throw new Qcow2Error('REFUSED', why, { file: name });
   }
 
   #require(file: string): void {

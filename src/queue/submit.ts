@@ -1,13 +1,16 @@
 import type { Job, Queue } from 'bullmq';
 import { type BatchJob, requireIndependent } from '../batch/jobs.ts';
+import { unversioned } from '../batch/source-identity.ts';
 import { Qcow2Error } from '../errors.ts';
+import { shownName } from '../storage/http-url.ts';
 import type { QueueConnection } from './connection.ts';
 import {
   areTargetsThere,
+  type Entry,
   QUEUE_NAME,
   type QueuedData,
   type QueuedResult,
-  queuedJob,
+  queuedJobs,
 } from './queued-job.ts';
 
 /** Jobs that are sent to the server at a time. */
@@ -32,10 +35,12 @@ export interface Submission {
   again: number;
   /** Places of those that are done already. */
   done: ReadonlySet<number>;
+  /** Of those that are done again only since a server does not tell whether a source has changed: the source. */
+  untold: ReadonlyMap<number, string>;
 }
 
-/** Which of three things became of one job; `done`: nothing, since its target is there. */
-type Reception = 'submitted' | 'known' | 'again' | 'done';
+/** What became of one job; `done`: nothing, since its target is there; `untold`: see `Submission`. */
+type Reception = 'submitted' | 'known' | 'again' | 'untold' | 'done';
 
 export type BatchQueue = Queue<QueuedData, QueuedResult, string>;
 
@@ -58,13 +63,13 @@ export async function submitJobs(
   given: readonly BatchJob[],
   retries: number,
 ): Promise<Submission> {
-  const entries = given.map(queuedJob);
+  const entries = await queuedJobs(given);
   const jobs = entries.map(({ job }) => job);
   requireIndependent(jobs);
   const receptions: Reception[] = [];
   for (let first = 0; first < entries.length; first += BUNDLE) {
     const bundle = entries.slice(first, first + BUNDLE);
-    const known = await Promise.all(bundle.map(({ id, data }) => receive(queue, id, data)));
+    const known = await Promise.all(bundle.map((entry) => receive(queue, entry)));
     const fresh = bundle.filter((_, index) => known[index] === 'submitted');
     await queue.addBulk(
       fresh.map(({ id, data }) => ({
@@ -87,19 +92,32 @@ export async function submitJobs(
     jobs,
     submitted: count('submitted'),
     known: count('known', 'done'),
-    again: count('again'),
-    done: new Set(receptions.flatMap((reception, index) => (reception === 'done' ? [index] : []))),
+    again: count('again', 'untold'),
+    done: new Set(placesOf(receptions, 'done')),
+    untold: new Map(
+      placesOf(receptions, 'untold').map((place) => {
+        const { job, data } = entries[place]!;
+        return [place, shownName(unversioned(job, data.sources)!)];
+      }),
+    ),
   };
 }
 
-async function receive(queue: BatchQueue, id: string, data: QueuedData): Promise<Reception> {
+function placesOf(receptions: readonly Reception[], which: Reception): number[] {
+  return receptions.flatMap((reception, place) => (reception === which ? [place] : []));
+}
+
+async function receive(queue: BatchQueue, { id, job: given, data }: Entry): Promise<Reception> {
   const job = await queue.getJob(id);
   if (job === undefined) return 'submitted';
   if (job.finishedOn === undefined) return 'known';
   const hasFailed = await job.isFailed();
   const seesFiles = data.sources.every(({ size }) => size >= 0);
-  if (!hasFailed && (!seesFiles || areTargetsThere(job.returnvalue?.targets ?? []))) return 'done';
-  return (await retryJob(job, hasFailed ? 'failed' : 'completed')) ? 'again' : 'known';
+  const isThere = !hasFailed && (!seesFiles || areTargetsThere(job.returnvalue?.targets ?? []));
+  const isUntold = isThere && unversioned(given, data.sources) !== undefined;
+  if (isThere && !isUntold) return 'done';
+  if (!(await retryJob(job, hasFailed ? 'failed' : 'completed'))) return 'known';
+  return isUntold ? 'untold' : 'again';
 }
 
 /** False: somebody else was faster. */

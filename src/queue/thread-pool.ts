@@ -3,6 +3,7 @@ import type { BatchJob } from '../batch/jobs.ts';
 import { THREAD_HEAP } from '../batch/memory.ts';
 import type { JobFailure } from '../batch/messages.ts';
 import type { JobResult, PhaseProgress } from '../batch/run-job.ts';
+import type { Http } from '../batch/source-identity.ts';
 import type { ThreadMessage, ThreadReply } from './messages.ts';
 import type { SourceVersion } from './queued-job.ts';
 
@@ -10,6 +11,7 @@ import type { SourceVersion } from './queued-job.ts';
 export interface PoolJob {
   job: BatchJob;
   sources: readonly SourceVersion[];
+  http: Http;
   partialTag: string;
   signal: AbortSignal;
   onProgress(progress: PhaseProgress): void;

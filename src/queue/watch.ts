@@ -1,8 +1,10 @@
 import type { QueueEvents } from 'bullmq';
 import type { BatchEvent, BatchSummary, JobEnd, JobFailed, JobFiles } from '../batch/events.ts';
+
 import { isObject } from '../batch/job-schema.ts';
 import { RateMeter } from '../batch/rate-meter.ts';
 import type { PhaseProgress } from '../batch/run-job.ts';
+import { shownName } from '../storage/http-url.ts';
 import type { QueueConnection } from './connection.ts';
 import { QUEUE_NAME, type QueuedProgress, type QueuedResult } from './queued-job.ts';
 import type { BatchQueue, Submission } from './submit.ts';
@@ -60,15 +62,17 @@ export class JobWatch {
   }
 
   /** Settles when all jobs have ended, or when it is stopped; the jobs go on then. */
-  async follow({ ids, jobs, done }: Submission, signal: AbortSignal): Promise<Watched> {
+  async follow({ ids, jobs, done, untold }: Submission, signal: AbortSignal): Promise<Watched> {
     const began = performance.now();
     const concurrency = await this.#queue.getWorkersCount();
     this.#onEvent({ event: 'batch-started', total: jobs.length, concurrency });
     for (const [job, { inputs, target }] of jobs.entries()) {
-      const files = { job, inputs: inputs.map(({ path }) => path), target };
+      const files = { job, inputs: inputs.map(({ path }) => shownName(path)), target };
       const fresh = { meter: new RateMeter(), attempts: 0, lane: undefined, failure: undefined };
       this.#open.set(ids[job]!, { files, ...fresh });
     }
+    for (const [job, source] of untold)
+      this.#onEvent({ event: 'job-repeated', ...this.#open.get(ids[job]!)!.files, source });
     for (const job of done) await this.#look(ids[job]!, true);
     const isComplete = await this.#untilEnd(signal);
     const seconds = Math.round(performance.now() - began) / 1000;

@@ -6,7 +6,8 @@ import type { BatchJob } from '../batch/jobs.ts';
 import { threadsWithin } from '../batch/memory.ts';
 import type { JobFailure } from '../batch/messages.ts';
 import type { PhaseProgress } from '../batch/run-job.ts';
-import { isQcow2Error } from '../errors.ts';
+import { isQcow2Error, Qcow2Error } from '../errors.ts';
+import { shownName } from '../storage/http-url.ts';
 import { type Notice, type QueueAddress, QueueConnection } from './connection.ts';
 import {
   jobOf,
@@ -20,6 +21,7 @@ import {
   type SourceVersion,
 } from './queued-job.ts';
 import { Root } from './root.ts';
+import { openQueue } from './submit.ts';
 import { type PoolOutcome, ThreadPool } from './thread-pool.ts';
 
 /** A job may lose its worker so often before it counts as the cause. */
@@ -27,6 +29,12 @@ const MOST_STALLS = 5;
 
 /** Milliseconds beyond the time for finishing in which jobs must have been given back. */
 const GIVE_BACK = 5000;
+
+/** Milliseconds between two looks at a queue that is to be drained. */
+const DRAIN_INTERVAL = 500;
+
+/** States of jobs that have not ended. */
+const UNFINISHED = ['waiting', 'prioritized', 'delayed', 'active'] as const;
 
 /** What happens to a job on a worker. */
 export type WorkerEvent = BatchEvent & { id: string };
@@ -36,6 +44,8 @@ export interface QueueWorkerOptions {
   queue: QueueAddress;
   /** The folder whose tree is all it reads and writes. */
   root: string;
+  /** URLs that it may read, each with all below it. */
+  allowedUrls: readonly string[];
   /** Images at a time, a thread each. */
   concurrency: number;
   /** Bytes for the whole process; absent: no limit. */
@@ -44,6 +54,8 @@ export interface QueueWorkerOptions {
   lockSeconds: number;
   /** Seconds that running jobs have to finish once the worker is to stop; then they are given back. */
   graceSeconds: number;
+  /** Stop when no job waits or runs any more, on other workers neither. */
+  drain: boolean;
   /** The worker is to stop. */
   signal: AbortSignal;
   onEvent(event: WorkerEvent): void;
@@ -63,12 +75,13 @@ interface Running extends JobFiles {
 
 /**
  * Does jobs of a queue until it is to stop.
- * @throws Qcow2Error NOT_FOUND, IO, REFUSED, INVALID_ARGUMENT: it could not begin
+ * @throws Qcow2Error NOT_FOUND, IO, REFUSED, INVALID_ARGUMENT: it could not begin; ABORTED: it was to stop
+ *   before the queue was drained
  */
 export async function runQueueWorker(options: QueueWorkerOptions): Promise<void> {
-  const { concurrency, memory, root } = options;
+  const { concurrency, memory, root, allowedUrls } = options;
   const { threads } = threadsWithin({ memory }, concurrency);
-  const inside = new Root(root);
+  const inside = new Root(root, allowedUrls);
   const connection = await QueueConnection.open(options.queue, options.onNotice);
   try {
     await new QueueWorker(connection, inside, threads, options).run();
@@ -85,6 +98,8 @@ class QueueWorker {
   readonly #worker: Worker<QueuedData, QueuedResult>;
   readonly #running = new Map<string, Running>();
   #begun = 0;
+  #isDrained = false;
+  #isEnding = false;
 
   constructor(
     connection: QueueConnection,
@@ -121,10 +136,25 @@ class QueueWorker {
     });
     const running = this.#worker.run();
     try {
-      await Promise.race([stopped, running]);
+      await Promise.race([stopped, running, ...(this.#options.drain ? [this.#drained()] : [])]);
     } finally {
+      this.#isEnding = true;
       await this.#close();
       await this.#pool.close();
+    }
+    if (!this.#options.drain || this.#isDrained) return;
+    throw new Qcow2Error('ABORTED', 'stopped before all images of the queue were done');
+  }
+
+  /** Settles when no job waits or runs; jobs that wait until they are tried again count. */
+  async #drained(): Promise<void> {
+    const queue = openQueue(this.#connection);
+    while (!this.#isEnding) {
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL));
+      // Without the server nobody knows.
+      const counts = await queue.getJobCounts(...UNFINISHED).catch(() => undefined);
+      this.#isDrained = counts !== undefined && Object.values(counts).every((one) => one === 0);
+      if (this.#isDrained) return;
     }
   }
 
@@ -182,6 +212,7 @@ class QueueWorker {
     const running = this.#begin(queued, given.job, attempt);
     const outcome = await this.#pool.run({
       ...given,
+      http: { allowedUrls: this.#options.allowedUrls },
       partialTag: partialTag(queued.id!),
       signal: running.controller.signal,
       onProgress: this.#progressOf(queued, attempt),
@@ -212,7 +243,7 @@ class QueueWorker {
   #begin(queued: QueuedJob, job: BatchJob, attempt: number): Running {
     const running: Running = {
       job: this.#begun++,
-      inputs: job.inputs.map(({ path }) => path),
+      inputs: job.inputs.map(({ path }) => shownName(path)),
       target: job.target,
       attempt,
       controller: new AbortController(),

@@ -1,11 +1,13 @@
 import { Qcow2Error } from '../errors.ts';
+import { IdleWatch, Slots } from './http-limits.ts';
 import {
   fetchTransport,
   type HttpAnswer,
+  type HttpRequest,
   type HttpTransport,
   PRIVATE_HEADERS,
 } from './http-transport.ts';
-import type { HttpAddress } from './http-url.ts';
+import { type HttpAddress, isBelowUrl, parseUrlPrefix } from './http-url.ts';
 
 /** How a file on a web server is asked for. */
 export interface HttpRequestOptions {
@@ -22,6 +24,12 @@ export interface HttpRequestOptions {
   /** Whether redirections are followed; default true. */
   redirects?: boolean | undefined;
   /**
+   * URLs, each with all below it as a folder, that are all that is read: others are refused, and so are
+   * redirections that lead elsewhere (`fetch` does not show where they lead: all of them). For services
+   * that are told by others what to read. Absent: any.
+   */
+  allowedUrls?: readonly string[] | undefined;
+  /**
    * Makes the requests; default `fetch`.
    * @internal
    */
@@ -29,7 +37,7 @@ export interface HttpRequestOptions {
 }
 
 /** What the server says of the whole file; all answers must agree in it. */
-interface Version {
+export interface Version {
   size: number;
   etag: string | null;
   lastModified: string | null;
@@ -71,6 +79,7 @@ export class HttpRanges {
   readonly #address: HttpAddress;
   readonly #options: HttpRequestOptions;
   readonly #headers: Headers;
+  readonly #redirects: HttpRequest['redirects'];
   readonly #active = new Set<AbortController>();
   readonly #onAbort = (): void => this.#stop();
   readonly #slots = new Slots(MOST_AT_A_TIME);
@@ -79,10 +88,16 @@ export class HttpRanges {
   #version: Version | undefined;
   #closed = false;
 
+  /** @throws Qcow2Error REFUSED: the URL is not an allowed one; INVALID_ARGUMENT: an allowed one is none */
   constructor(address: HttpAddress, options: HttpRequestOptions) {
     this.name = address.name;
     this.#address = address;
     this.#options = options;
+    const { redirects = true, allowedUrls } = options;
+    const allowed = allowedUrls?.map(parseUrlPrefix);
+    if (allowed && !isBelowUrl(address.url, allowed))
+      throw this.#refused('it is not below a URL that may be read');
+    this.#redirects = redirects && allowed ? (to) => isBelowUrl(to, allowed) : redirects;
     this.#target = address.url.href;
     this.#headers = new Headers(options.headers as Record<string, string> | undefined);
     if (address.authorization !== undefined && !this.#headers.has('authorization'))
@@ -91,13 +106,13 @@ export class HttpRanges {
   }
 
   /**
-   * Asks for the first bytes, and with them for the length of the file.
+   * Asks for the first bytes, and with them for the length and version of the file.
    * @param into as many bytes as are wanted; fewer are filled if the file is shorter
    * @throws Qcow2Error NOT_FOUND, REFUSED: no ranges; IO, ABORTED
    */
-  async open(into: Uint8Array): Promise<number> {
+  async open(into: Uint8Array): Promise<Version> {
     await this.#fill(0, into);
-    return this.#version!.size;
+    return this.#version!;
   }
 
   /**
@@ -195,7 +210,8 @@ export class HttpRanges {
   }
 
   #send(method: 'GET' | 'HEAD', { signal }: AbortController, range?: string): Promise<HttpAnswer> {
-    const { transport = fetchTransport, redirects = true } = this.#options;
+    const { transport = fetchTransport } = this.#options;
+    const redirects = this.#redirects;
     const headers = new Headers(this.#headers);
     // Not If-Range: a page would have to ask for leave first. Each answer tells its version.
     if (range !== undefined) headers.set('range', range);
@@ -218,7 +234,7 @@ export class HttpRanges {
   ): Promise<Part | undefined> {
     const { status } = answer;
     if (status >= 300 && status < 400)
-      throw this.#error('it is somewhere else (a redirection), which is not followed');
+      throw this.#refused('it is somewhere else (a redirection), which is not followed');
     const range = answer.header('content-range');
     if (status === 416) {
       if (range === 'bytes */0' && offset === 0) {
@@ -332,68 +348,6 @@ export class HttpRanges {
 
   #refused(why: string): Qcow2Error {
     return new Qcow2Error('REFUSED', `Could not read '${this.name}': ${why}`, { file: this.name });
-  }
-}
-
-/** A number of places; who finds none free waits in line. */
-class Slots {
-  #free: number;
-  readonly #line: (() => void)[] = [];
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async take(): Promise<void> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#line.push(resolve));
-  }
-
-  give(): void {
-    const next = this.#line.shift();
-    if (next) next();
-    else this.#free++;
-  }
-}
-
-/** Milliseconds before a second look. */
-const SECOND_LOOK = 20;
-
-/** Fires when nothing has happened for some time. */
-class IdleWatch {
-  fired = false;
-  readonly #milliseconds: number;
-  readonly #onIdle: () => void;
-  #last = performance.now();
-  #isSecondLook = false;
-  #timer: ReturnType<typeof setTimeout>;
-
-  constructor(milliseconds: number, onIdle: () => void) {
-    this.#milliseconds = milliseconds;
-    this.#onIdle = onIdle;
-    this.#timer = setTimeout(() => this.#look(), milliseconds);
-  }
-
-  touch(): void {
-    this.#last = performance.now();
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-  }
-
-  #look(): void {
-    const left = this.#milliseconds - (performance.now() - this.#last);
-    const isIdle = left <= 1;
-    this.#isSecondLook &&= isIdle;
-    if (isIdle && this.#isSecondLook) {
-      this.fired = true;
-      this.#onIdle();
-      return;
-    }
-    // The thread itself may have been busy: what has come meanwhile is received before a second look.
-    this.#isSecondLook = isIdle;
-    this.#timer = setTimeout(() => this.#look(), Math.max(left, SECOND_LOOK));
   }
 }
 

@@ -4,8 +4,11 @@ export interface HttpRequest {
   headers: Headers;
   /** Ends the request, and receiving its answer. */
   signal: AbortSignal;
-  /** Whether redirections are followed, without what `PRIVATE_HEADERS` names if to another server. */
-  redirects: boolean;
+  /**
+   * Whether redirections are followed, without what `PRIVATE_HEADERS` names if to another server. A
+   * transport that cannot judge each of them follows none if it is asked to.
+   */
+  redirects: boolean | ((to: URL) => boolean);
 }
 
 /** The head of an answer, whose body is still to come. */
@@ -32,7 +35,7 @@ export const PRIVATE_HEADERS = ['authorization', 'cookie', 'proxy-authorization'
 
 /** Requests by `fetch`, which is everywhere. */
 export const fetchTransport: HttpTransport = async (url, { redirects, ...request }) => {
-  const redirect = redirects ? 'follow' : 'manual';
+  const redirect = redirects === true ? 'follow' : 'manual';
   // Ranges in the cache of a browser may be of another version, and are fetched one at a time.
   const response = await fetch(url, { ...request, redirect, cache: 'no-store' });
   return {

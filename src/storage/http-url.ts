@@ -84,11 +84,35 @@ export function resolveUrl(name: string, namedBy: string, folders: readonly URL[
   return isPlain && isInside && !hidesPath(url) ? url : null;
 }
 
-/** Slashes and dots that only the server decodes could lead out of the folder. */
+/** Slashes and dots that only the server decodes, perhaps twice, could lead out of the folder. */
 function hidesPath({ pathname }: URL): boolean {
-  return (
-    /%(2f|5c|00)/i.test(pathname) || pathname.split('/').some((part) => decoded(part) === '..')
-  );
+  return /%(25)*(2f|5c|00)/i.test(pathname) || pathname.split('/').some(leadsUp);
+}
+
+/** Some servers cut a segment at its semicolon. */
+function leadsUp(segment: string): boolean {
+  return /^\.\.(;|$)/.test(decoded(decoded(segment)));
+}
+
+/**
+ * Reads a URL that stands for itself and, as a folder, for all below it.
+ * @throws Qcow2Error INVALID_ARGUMENT: no http or https URL, or one with a user, password, query or fragment
+ */
+export function parseUrlPrefix(text: string): URL {
+  const { url, name, authorization } = parseHttpUrl(text);
+  if (authorization === undefined && url.search === '' && !/[?#]/.test(text) && !hidesPath(url))
+    return url;
+  const what = `'${name}' permits nothing: it must be scheme, host and path only`;
+  throw new Qcow2Error('INVALID_ARGUMENT', what, { file: name });
+}
+
+/** Whether a URL is one of these, or in the tree of one; queries do not count. */
+export function isBelowUrl(url: URL, prefixes: readonly URL[]): boolean {
+  if (url.username !== '' || url.password !== '' || hidesPath(url)) return false;
+  return prefixes.some(({ origin, pathname }) => {
+    const folder = pathname.endsWith('/') ? pathname : `${pathname}/`;
+    return url.origin === origin && (url.pathname === pathname || url.pathname.startsWith(folder));
+  });
 }
 
 function encodedPath(name: string): string {

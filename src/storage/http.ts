@@ -1,6 +1,6 @@
 import { Qcow2Error } from '../errors.ts';
 import { type Piece, PieceCache } from './http-pieces.ts';
-import { HttpRanges, type HttpRequestOptions } from './http-request.ts';
+import { HttpRanges, type HttpRequestOptions, type Version } from './http-request.ts';
 import { parseHttpUrl } from './http-url.ts';
 import type { Storage } from './storage.ts';
 
@@ -39,6 +39,11 @@ const SEQUENTIAL_BYTES = 512 * 1024;
  */
 export class HttpStorage implements Storage {
   readonly size: number;
+  /**
+   * What the server calls the version that is read: its ETag or else its Last-Modified, as they are in the
+   * answer; undefined if it tells neither.
+   */
+  readonly version: string | undefined;
   readonly name: string;
   readonly identity: string;
   readonly #ranges: HttpRanges;
@@ -54,13 +59,14 @@ export class HttpStorage implements Storage {
   private constructor(
     ranges: HttpRanges,
     identity: string,
-    size: number,
+    { size, etag, lastModified }: Version,
     { blockBytes = BLOCK_BYTES, cacheBytes = CACHE_BYTES, readAhead = READ_AHEAD }: HttpOptions,
   ) {
     this.#ranges = ranges;
     this.name = ranges.name;
     this.identity = identity;
     this.size = size;
+    this.version = etag ?? lastModified ?? undefined;
     this.#blockBytes = blockBytes;
     this.#readAhead = readAhead;
     this.#pieces = new PieceCache(cacheBytes, (offset, into) => ranges.fill(offset, into));
@@ -69,7 +75,7 @@ export class HttpStorage implements Storage {
   /**
    * Asks the server for the first block, and with it for the length of the file.
    * @throws Qcow2Error INVALID_ARGUMENT: no http or https URL, or an option out of range; NOT_FOUND;
-   *   REFUSED: the server serves no ranges; IO; ABORTED
+   *   REFUSED: the server serves no ranges, or this may not be read (`allowedUrls`); IO; ABORTED
    */
   static async open(url: string | URL, options: HttpOptions = {}): Promise<HttpStorage> {
     requireOptions(options);
@@ -77,9 +83,9 @@ export class HttpStorage implements Storage {
     const ranges = new HttpRanges(address, options);
     const first = new Uint8Array(options.blockBytes ?? BLOCK_BYTES);
     try {
-      const size = await ranges.open(first);
-      const storage = new HttpStorage(ranges, address.url.href, size, options);
-      storage.#pieces.put(0, first.subarray(0, Math.min(size, first.length)));
+      const version = await ranges.open(first);
+      const storage = new HttpStorage(ranges, address.url.href, version, options);
+      storage.#pieces.put(0, first.subarray(0, Math.min(storage.size, first.length)));
       return storage;
     } catch (error) {
       ranges.close();

@@ -1,6 +1,6 @@
 import type { SnapshotQuery } from '../image/identify.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
-import type { NamedFiles } from '../node/open-image.ts';
+import type { InputCopy, NamedFiles } from '../node/open-image.ts';
 import { type CompareOptions, type CompareResult, compare } from '../operations/compare.ts';
 import type { HttpOptions } from '../storage/http.ts';
 import { threadedCompareExecutor } from './compare-threads.ts';
@@ -14,6 +14,8 @@ export interface ComparedFile extends NamedFiles {
   path: string;
   /** Null: the active disk, whatever snapshot is chosen for both. */
   snapshot?: string | SnapshotQuery | null | undefined;
+  /** @internal */
+  copy?: InputCopy | undefined;
 }
 
 /** Compares two image files. */

@@ -119,10 +119,12 @@ async function convertStreamFile(stream: ByteStream, options: ConvertFileOptions
   await withTargets(
     target,
     undefined,
-    async ({ storage }) => {
+    async (image) => {
       const { onProgress: _, ...rest } = options;
-      const control = controlOf(options, storage);
-      await convertBytes(stream, storage, { ...rest, format, ...control });
+      const control = controlOf(options, image.storage);
+      await convertBytes(stream, image.storage, { ...rest, format, ...control });
+      const paths = { target: pathOf(image), data: pathOf(image) };
+      await options.beforePublish?.(writtenTarget(format, paths, undefined));
     },
     options,
   );

@@ -6,6 +6,7 @@ import { type SpillOptions, spill } from '../node/spill.ts';
 import { PACKING_BYTES, packingOf } from '../node/unpack.ts';
 import type { ByteStream } from '../storage/byte-stream.ts';
 import { FileStorage } from '../storage/file.ts';
+import { shownName } from '../storage/http-url.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { InputFiles } from './messages.ts';
@@ -31,7 +32,7 @@ export interface SettleOptions extends Pick<InputFiles, 'inputs' | 'http'> {
 
 /**
  * Reads inputs that come as streams (standard input, packed files) and keeps them where all threads
- * can read them in any order.
+ * can read them in any order. Those that are kept already stay as they are.
  * @throws Qcow2Error those of `resolveName`, of reading the stream and of `spillStorage`
  */
 export async function settleInputs(options: SettleOptions): Promise<SettledInputs> {
@@ -43,6 +44,10 @@ export async function settleInputs(options: SettleOptions): Promise<SettledInput
   };
   try {
     for (const input of options.inputs) {
+      if (input.copy !== undefined) {
+        inputs.push(input);
+        continue;
+      }
       const named = await resolveName(input.path, { http: { ...http, signal } }, signal);
       if ('path' in named) {
         inputs.push({ ...input, path: named.path });
@@ -85,7 +90,7 @@ function copyOf(storage: FileStorage | MemoryStorage, path: string, name: string
   const isFile = name.startsWith("'");
   const place = storage instanceof FileStorage ? { path: `/proc/self/fd/${storage.fd}` } : storage;
   return {
-    name: isFile ? path : name,
+    name: isFile ? shownName(path) : name,
     hasFolder: isFile,
     ...('path' in place ? place : { bytes: place.bytes }),
   };

@@ -40,7 +40,8 @@ export async function serve<Step, Result>(
       }
     }
   } catch (error) {
-    reply({ sequence, error: sent(error) });
+    // Opening may have been cut short since all was done by then: no failure of anything.
+    if (!stopped.signal.aborted) reply({ sequence, error: sent(error) });
   } finally {
     clearInterval(watch);
   }

@@ -44,6 +44,11 @@ describe('patterns', () => {
     expect(expand(pattern)).toEqual(files);
   });
 
+  it('are no URLs', () => {
+    const url = 'https://images.example/[a]/disk.raw?key=*';
+    expect(expandPatterns([url])).toEqual([url]);
+  });
+
   it('name each file once', () => {
     expect(expand('images/a.qcow2', 'images/*.qcow2')).toEqual([
       'images/a.qcow2',

@@ -11,28 +11,42 @@ const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 /** Must be in no output, neither so nor as it is in a URL. */
 export const PASSWORD = 's3:cr/et@';
 
+const LASTING = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always'];
+const KEEPING = [...LASTING, '--requirepass', PASSWORD];
+
+/** How a server is to be. */
+export interface RedisOptions {
+  /** Beside those that say where it is. */
+  args?: readonly string[];
+  /** For TLS only: the files of a certificate and its key. */
+  tls?: { cert: string; key: string };
+}
+
 /** A Redis server of its own, whose state survives a restart. */
 export class RedisServer {
   readonly port: number;
   readonly #folder: string;
+  readonly #options: RedisOptions;
   #process: ChildProcess;
 
-  private constructor(folder: string, port: number) {
+  private constructor(folder: string, port: number, options: RedisOptions) {
     this.#folder = folder;
     this.port = port;
+    this.#options = options;
     this.#process = this.#spawn();
   }
 
-  static async start(parent: string): Promise<RedisServer> {
+  static async start(parent: string, options: RedisOptions = {}): Promise<RedisServer> {
     const folder = join(parent, 'redis');
     mkdirSync(folder);
-    const server = new RedisServer(folder, await freePort());
+    const server = new RedisServer(folder, await freePort(), options);
     await server.#ready();
     return server;
   }
 
   get url(): string {
-    return `redis://:${encodeURIComponent(PASSWORD)}@127.0.0.1:${this.port}/3`;
+    const scheme = this.#options.tls ? 'rediss' : 'redis';
+    return `${scheme}://:${encodeURIComponent(PASSWORD)}@127.0.0.1:${this.port}/3`;
   }
 
   async restart(): Promise<void> {
@@ -48,9 +62,14 @@ export class RedisServer {
   }
 
   #spawn(): ChildProcess {
-    const args = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder];
-    args.push('--save', '', '--appendonly', 'yes', '--appendfsync', 'always');
-    return spawn('redis-server', [...args, '--requirepass', PASSWORD], { stdio: 'pipe' });
+    const { args = KEEPING, tls } = this.#options;
+    const place = ['--bind', '127.0.0.1', '--dir', this.#folder];
+    if (tls === undefined) place.push('--port', String(this.port));
+    else {
+      place.push('--port', '0', '--tls-port', String(this.port), '--tls-auth-clients', 'no');
+      place.push('--tls-cert-file', tls.cert, '--tls-key-file', tls.key);
+    }
+    return spawn('redis-server', [...place, ...args], { stdio: 'pipe' });
   }
 
   #ready(): Promise<void> {
@@ -82,8 +101,14 @@ export class Program {
   #stdout = '';
   readonly #listeners = new Set<() => void>();
 
-  constructor(args: readonly string[], cwd: string, url: string, node: readonly string[] = []) {
-    const env = { ...process.env, QCOW2_QUEUE: url };
+  constructor(
+    args: readonly string[],
+    cwd: string,
+    url: string,
+    node: readonly string[] = [],
+    variables: Readonly<Record<string, string>> = {},
+  ) {
+    const env = { ...process.env, QCOW2_QUEUE: url, ...variables };
     this.child = spawn(process.execPath, [...node, MAIN, ...args], { cwd, env, stdio: 'pipe' });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.#stdout += text;

@@ -3,6 +3,7 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   utimesSync,
@@ -14,9 +15,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readJobFile } from '../../src/batch/job-file.ts';
 import { queueAddress } from '../../src/queue/connection.ts';
 import type { QueueStatus } from '../../src/queue/manage.ts';
-import { jobOf, queuedJob } from '../../src/queue/queued-job.ts';
+import { jobOf, queuedJobs } from '../../src/queue/queued-job.ts';
 import { Root } from '../../src/queue/root.ts';
 import { qcow2 } from '../cli/command.ts';
+import { selfSigned } from '../support/certificate.ts';
 import { makeContent } from '../support/data.ts';
 import { sha256File } from '../support/digest.ts';
 import { run, runOk } from '../support/run.ts';
@@ -25,6 +27,7 @@ import { PASSWORD, Program, RedisServer } from './queue-support.ts';
 import type { Ended } from './support.ts';
 
 const MIB = 2 ** 20;
+const POLL = { timeout: 20_000 };
 const PRELOAD = fileURLToPath(new URL('./flaky-files.mjs', import.meta.url));
 let dir: string;
 let redis: RedisServer;
@@ -136,8 +139,8 @@ it('a job that fails for good is listed with its reason, after its attempts', as
   for (const { message } of listed) expect(message).toMatch(/^Could not open '.*': [^\n]+$/);
 
   writeFileSync(join(dir, 'flaky.img.left'), '0');
-  const { stdout } = await start('queue', 'retry').end;
-  expect(stdout).toBe('2 jobs begun again\n');
+  const { status: exit, stdout } = await start('queue', 'retry', '--output=json').end;
+  expect([exit, JSON.parse(stdout)]).toEqual([0, { retried: 2 }]);
   await expect.poll(async () => (await status()).failed.length, { timeout: 20_000 }).toBe(1);
   await runOk('qemu-img', ['compare', 'flaky.img', 'bad/flaky.qcow2'], dir);
   await stop(worker);
@@ -188,13 +191,68 @@ it('a worker that is asked to stop gives its job back', async () => {
   await runOk('qemu-img', ['compare', 'large.img', 'stop/large.qcow2'], dir);
 });
 
+it('of two jobs with one target the later one stays; one that fails leaves what was there', async () => {
+  mkdirSync(join(dir, 'one'));
+  writeFileSync(join(dir, 'one/disk.qcow2'), 'before');
+  writeFileSync(join(dir, 'none.qcow2'), Buffer.from('QFI\xfb\0\0\0\x63', 'latin1'));
+  for (const input of ['none.qcow2', 'a.img', 'b.img'])
+    writeJobs(`${input}.json`, [{ input, target: 'one/disk.qcow2' }]);
+  const worker = startWorker();
+  expect((await batch('none.qcow2.json', '--wait')).status).toBe(1);
+  expect(readFileSync(join(dir, 'one/disk.qcow2'), 'utf8')).toBe('before');
+  for (const input of ['a.img', 'b.img']) {
+    expect((await batch(`${input}.json`, '--wait')).status).toBe(0);
+    await runOk('qemu-img', ['compare', input, 'one/disk.qcow2'], dir);
+  }
+  // What the first one made is not there any more.
+  expect((await batch('a.img.json')).stdout).toBe('0 images submitted, 1 submitted again\n');
+  await expect
+    .poll(async () => (await status()).jobs, POLL)
+    .toMatchObject({ waiting: 0, running: 0 });
+  expect(readdirSync(join(dir, 'one'))).toEqual(['disk.qcow2']);
+  await stop(worker);
+
+  writeJobs(
+    'same.json',
+    ['a.img', 'b.img'].map((input) => ({ input, target: 'one/x.qcow2' })),
+  );
+  const { status: exit, stderr } = await batch('same.json');
+  expect([exit, stderr]).toEqual([1, expect.stringMatching(/^qcow2: '.*' have the same target '/)]);
+});
+
+it('a server that wants TLS: who does not know its certificate is told so in one line', async () => {
+  const folder = join(dir, 'tls');
+  mkdirSync(folder);
+  const { cert, key } = selfSigned();
+  const tls = { cert: join(folder, 'cert.pem'), key: join(folder, 'key.pem') };
+  writeFileSync(tls.cert, cert);
+  writeFileSync(tls.key, key);
+  const secure = await RedisServer.start(folder, { tls });
+  try {
+    const knows = { NODE_EXTRA_CA_CERTS: tls.cert };
+    const known = new Program(['queue', 'status'], folder, secure.url, [], knows);
+    expect(await known.end).toMatchObject({ status: 0, stderr: '' });
+    for (const url of [secure.url, secure.url.replace('rediss:', 'redis:')]) {
+      const { status: exit, stderr } = await new Program(['queue', 'status'], folder, url).end;
+      outputs.push(stderr);
+      expect(exit).toBe(1);
+      expect(stderr).toMatch(/^qcow2: Could not connect to the queue rediss?:\/\/127[^\n]+\n$/);
+    }
+  } finally {
+    await secure.stop();
+  }
+});
+
 it('what waits can be cancelled, and whoever waits for it is told', async () => {
   writeJobs('cancel.json', [{ input: 'a.img', target: 'cancel/a.qcow2' }]);
   const waiting = start('batch', '--queue', 'env', 'cancel.json', '--wait');
   await expect
     .poll(async () => (await status()).jobs.waiting, { timeout: 20_000 })
     .toBeGreaterThan(0);
-  expect((await start('queue', 'cancel').end).stdout).toMatch(/^\d+ jobs? cancelled\n$/);
+  const cancelled = await start('queue', 'cancel', '--output=json').end;
+  expect(cancelled.status).toBe(0);
+  expect(JSON.parse(cancelled.stdout).cancelled).toBeGreaterThan(0);
+  expect((await start('queue', 'cancel').end).stdout).toBe('0 jobs cancelled\n');
   expect((await waiting.end).status).toBe(1);
   expect((await status()).jobs.waiting).toBe(0);
 });
@@ -280,7 +338,7 @@ describe('parts', () => {
     });
   });
 
-  it('a job is the same behind the queue as in the job file', () => {
+  it('a job is the same behind the queue as in the job file', async () => {
     const all = {
       input: ['a.img', 'b.img'],
       inputFormat: 'raw',
@@ -301,7 +359,8 @@ describe('parts', () => {
       JSON.stringify({ jobs: [all, { ...all, input: 'a.img', allowExternal: 'any' }] }),
     );
     for (const job of readJobFile(join(dir, 'all.json'))) {
-      const { data } = queuedJob(job);
+      const [entry] = await queuedJobs([job]);
+      const { data } = entry!;
       expect(jobOf(JSON.parse(JSON.stringify(data))).job).toEqual(job);
     }
   });
@@ -328,7 +387,8 @@ describe('parts', () => {
       `${dir}/../x`,
       `${dir}x/a`,
       '/',
-      'https://host/a',
+      'https:/host/a',
+      ' https://host/a',
       `${dir}/a.img/b`,
     ])
       expect(() => root.confine(job(path)), path).toThrow(/is not below the root/);

@@ -99,6 +99,16 @@ it('info of an image of 10 GB needs under 10 requests and 1 MB', async () => {
   expect(server.sent).toBeLessThan(1e6);
 });
 
+it('a thread that is still opening when all is done is no failure', async () => {
+  let opened = 0;
+  server.reset(({ start, response, headers }) => {
+    if (start !== 0 || ++opened !== 3) return false;
+    response.writeHead(206, headers).flushHeaders();
+    return true;
+  });
+  await process('compare', '-f', 'raw', at('disk.raw'), server.url('packed.qcow2'));
+});
+
 it('map, check, compare, measure and dd say the same as of files', async () => {
   for (const name of ['disk.qcow2', 'packed.qcow2', 'top.qcow2']) {
     const same = async (...args: string[]): Promise<void> => {

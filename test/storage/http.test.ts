@@ -2,7 +2,13 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { nodeTransport } from '../../src/node/http-transport.ts';
 import { type HttpOptions, HttpStorage } from '../../src/storage/http.ts';
 import { fetchTransport } from '../../src/storage/http-transport.ts';
-import { resolveUrl, shownName, urlFolder } from '../../src/storage/http-url.ts';
+import {
+  isBelowUrl,
+  parseUrlPrefix,
+  resolveUrl,
+  shownName,
+  urlFolder,
+} from '../../src/storage/http-url.ts';
 import { makeContent } from '../support/data.ts';
 import { misbehaviours, RangeServer } from '../support/http-server.ts';
 
@@ -170,6 +176,32 @@ describe.each([
     await other.close();
   });
 
+  it('reads allowed URLs only, and follows no redirection to others', async () => {
+    const other = new RangeServer({ 'disk.raw': content });
+    await other.open();
+    const allowedUrls = [server.url('folder')];
+    expect(await failure({ allowedUrls: [] })).toMatchObject({ code: 'REFUSED' });
+    expect(await failure({ allowedUrls })).toMatchObject({ code: 'REFUSED' });
+    expect(server.requests).toEqual([]);
+    const storage = await open({ allowedUrls }, server.url('folder/other.raw'));
+    expect([storage.size, storage.version]).toEqual([content.length, '"folder/other.raw-1"']);
+    storage.close();
+    const leads = [other.url('folder/disk.raw'), '/disk.raw', '/folder/../disk.raw', '/folderx'];
+    for (const location of [...leads, `http://u:p@${server.origin.slice(7)}/folder/other.raw`]) {
+      server.reset(({ response }) => {
+        response.writeHead(302, { Location: location }).end();
+        return true;
+      });
+      await expect(open({ allowedUrls }, server.url('folder/x')), location).rejects.toMatchObject({
+        code: 'REFUSED',
+        message: expect.stringMatching(/redirection/),
+      });
+      expect(server.requests).toHaveLength(1);
+    }
+    expect(other.requests).toEqual([]);
+    await other.close();
+  });
+
   it('goes back to the first address when the one it led to has expired', async () => {
     server.reset(({ request, response, index }) => {
       if (request.url === '/disk.raw') {
@@ -253,4 +285,39 @@ it('resolves names of images within their folders only', () => {
   ])
     expect(found(name), name).toBeUndefined();
   expect(found('https://evil/b/c.qcow2', [top, 'https://evil/b/'])).toBe('https://evil/b/c.qcow2');
+});
+
+it.each([
+  ['https://h/a', 'https://h/a', true],
+  ['https://h/a', 'https://h/a/b/c?x=1#y', true],
+  ['https://h/a/', 'https://h/a/b', true],
+  ['https://h', 'https://h/b', true],
+  ['https://H:443/a', 'HTTPS://h/%61/../a/b', true],
+  ['https://h/a', 'https://h/a/b/../c', true],
+  ['https://h/a', 'https://h/ab', false],
+  ['https://h/a/', 'https://h/a', false],
+  ['https://h/a', 'http://h/a', false],
+  ['https://h/a', 'https://h:8443/a', false],
+  ['https://h/a', 'https://h.evil/a', false],
+  ['https://h/a', 'https://evil/https://h/a', false],
+  ['https://h/a', 'https://h@evil/a', false],
+  ['https://h/a', 'https://evil\\@h/a', false],
+  ['https://h/a', 'https://u@h/a', false],
+  ['https://h/a', 'https://u:p@h/a/b', false],
+  ['https://h/a', 'https://h/a/../b', false],
+  ['https://h/a', 'https://h/a/%2e%2e/b', false],
+  ['https://h/a', 'https://h/a/.%2E/b', false],
+  ['https://h/a', 'https://h/a/..%2fb', false],
+  ['https://h/a', 'https://h/a/..%252fb', false],
+  ['https://h/a', 'https://h/a/%252e%252e/b', false],
+  ['https://h/a', 'https://h/a/..%5cb', false],
+  ['https://h/a', 'https://h/a/..;x/b', false],
+  ['https://h/a', 'https://h/a\\..\\b', false],
+])('of %s below it is %s: %s', (prefix, url, expected) => {
+  expect(isBelowUrl(new URL(url), [parseUrlPrefix(prefix)])).toBe(expected);
+});
+
+it('what permits URLs must be one, without secrets', () => {
+  for (const text of ['*', 'h/a', 'ftp://h/', 'https://u@h/a', 'https://h/a?b', 'https://h/a#'])
+    expect(() => parseUrlPrefix(text), text).toThrow(/URL|permits nothing/);
 });

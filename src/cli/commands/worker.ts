@@ -27,6 +27,8 @@ export async function run(args: Arguments<'worker'>, context: Context): Promise<
   await runQueueWorker({
     queue: queueOf(args.value('queue')),
     root,
+    allowedUrls: args.values('allow-url'),
+    drain: args.has('drain'),
     concurrency: number('jobs', 'number of images at a time', 1, MAX_CONCURRENCY) ?? cores,
     memory: memory === undefined ? undefined : parseSize(memory, 'memory size'),
     lockSeconds: number('lock', 'number of seconds', 1, DAY) ?? 30,

@@ -1,0 +1,77 @@
+import * as path from 'node:path';
+import type { Kernel } from '../kernel/kernel.ts';
+import { packingOfName } from '../node/once.ts';
+import { shownName } from '../storage/http-url.ts';
+import type { Storage } from '../storage/storage.ts';
+import { openSource } from '../workers/input-files.ts';
+import type { InputFiles } from '../workers/messages.ts';
+import { type SettledInputs, settleInputs } from '../workers/settle-inputs.ts';
+import type { FileIdentity } from './file-identity.ts';
+import type { BatchJob } from './jobs.ts';
+import { type Http, sourceIdentity, storageIdentity } from './source-identity.ts';
+
+/** What a job is run with, as far as its inputs are concerned. */
+interface InputOptions {
+  identify?: boolean | undefined;
+  http?: Http;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * The inputs of a job. Those that come packed are kept unpacked if they are read more than once, or if it
+ * is asked for what lies below them.
+ * @throws Qcow2Error those of `settleInputs`
+ */
+export async function settledInputs(
+  { inputs, target, checkSource = false, verify = false }: BatchJob,
+  { identify = false, http, signal }: InputOptions,
+): Promise<Pick<SettledInputs, 'inputs' | 'close'>> {
+  const isReadAgain = checkSource || verify;
+  if (!isReadAgain && !identify) return { inputs, close: () => {} };
+  const isPacked = inputs.length === 1 && packingOfName(inputs[0]!.path) !== undefined;
+  const onePass = isPacked && !isReadAgain;
+  const spill = spillOf(target);
+  const settled = await settleInputs({ inputs, http, signal, spill, onePass });
+  // A raw disk, below which there is nothing: converting begins at its first byte once more.
+  await settled.stream?.close();
+  return settled;
+}
+
+/** Where an input that comes packed is kept that is too large for memory: a worker may write nowhere else. */
+export function spillOf(target: string): { folder: string } {
+  return { folder: path.dirname(target) };
+}
+
+/** All files that will be read; opening them finds what lies below the inputs. */
+export async function filesRead(
+  files: InputFiles,
+  kernel: Kernel,
+  signal: AbortSignal | undefined,
+): Promise<FileIdentity[]> {
+  const images = await openSource(files, kernel, signal);
+  try {
+    const storages = new Map<string, Storage>();
+    for (const image of images)
+      for (const { layer } of (await image.chain()).layers)
+        for (const storage of [layer.storage, layer.dataStorage])
+          if (storage.name) storages.set(storage.identity ?? storage.name, storage);
+    const identities: FileIdentity[] = [];
+    for (const storage of storages.values())
+      identities.push(await identityOf(storage, files, signal));
+    return identities;
+  } finally {
+    for (const image of images) await image.close();
+  }
+}
+
+/** Of an input that is kept unpacked the one it was. */
+async function identityOf(
+  storage: Storage,
+  { inputs, http }: InputFiles,
+  signal: AbortSignal | undefined,
+): Promise<FileIdentity> {
+  const packed = inputs.find(
+    ({ copy, path }) => copy !== undefined && shownName(path) === storage.name,
+  );
+  return packed ? sourceIdentity(packed.path, { ...http, signal }) : storageIdentity(storage);
+}
