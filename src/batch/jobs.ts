@@ -40,10 +40,10 @@ export interface CommonJobOptions extends Omit<BatchJob, 'inputs' | 'snapshot' |
   inputFormat?: 'qcow2' | 'raw' | undefined;
 }
 
-/** Endings that name an image format and are replaced by the target's. */
-const IMAGE_ENDING = /(?<=.)\.(qcow2|img|raw)$/i;
+/** Endings that name an image format, or how it is packed, and are replaced by the target's. */
+const IMAGE_ENDING = /(?<=.)(\.(qcow2|img|raw))?(\.(gz|xz|zst))?$/i;
 
-/** A job per input; `vm.img` becomes `DIRECTORY/vm.raw` or `DIRECTORY/vm.qcow2`. */
+/** A job per input; `vm.img` and `vm.img.gz` become `DIRECTORY/vm.raw` or `DIRECTORY/vm.qcow2`. */
 export function jobsFromInputs(inputs: readonly string[], options: CommonJobOptions): BatchJob[] {
   const { directory, inputFormat, ...common } = options;
   return inputs.map((input) => {

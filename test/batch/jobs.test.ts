@@ -37,6 +37,11 @@ describe('jobs from a command line', () => {
     ['vm.raw.qcow2', 'raw', 'out/vm.raw.raw'],
     ['.qcow2', 'raw', 'out/.qcow2.raw'],
     ['disk', 'qcow2', 'out/disk.qcow2'],
+    ['vm.raw.gz', 'qcow2', 'out/vm.qcow2'],
+    ['vm.zst', 'raw', 'out/vm.raw'],
+    ['https://host/vm.qcow2.XZ?key=1', 'raw', 'out/vm.raw'],
+    ['vm.gz.img', 'raw', 'out/vm.gz.raw'],
+    ['.gz', 'raw', 'out/.gz.raw'],
   ] as const)('%s to %s is %s', (input, targetFormat, target) => {
     const [made] = jobsFromInputs([input], { directory: 'out', targetFormat, inputFormat: 'raw' });
     expect(made).toEqual({ inputs: [{ path: input, format: 'raw' }], target, targetFormat });
