@@ -6,7 +6,11 @@ import { ioError } from '../storage/file.ts';
 import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OpenStorageOptions, openStorage } from './open-storage.ts';
+import { pipePieces } from './pipe-source.ts';
 import { PACKING_BYTES, packingByName, packingOf, unpacked } from './unpack.ts';
+
+/** Bytes read at a time of a file of which a part was read before. */
+const FILE_PIECE_BYTES = 2 ** 20;
 
 /** Where a name leads: to a file or URL, which can be opened more than once, or to a stream. */
 export type Named = { path: string } | { stream: ByteStream };
@@ -33,8 +37,41 @@ export async function resolveName(
     await storage.close();
     throw error;
   }
-  const pieces = closing(unpacked(storage, packing), storage);
-  return { stream: new ByteStream(pieces, `'${shownName(name)}'`, signal) };
+  const packed = new PackedBytes(storage);
+  const pieces = closing(unpacked(packed, packing), storage);
+  const fraction = (): number => packed.fraction;
+  return { stream: new ByteStream(pieces, `'${shownName(name)}'`, signal, fraction) };
+}
+
+/** A packed file, which remembers how far it was read. */
+class PackedBytes implements Storage {
+  readonly name: string;
+  readonly #storage: Storage;
+  #reached = 0;
+
+  constructor(storage: Storage) {
+    this.name = storage.name ?? 'file';
+    this.#storage = storage;
+  }
+
+  get size(): number {
+    return this.#storage.size;
+  }
+
+  /** How much of it was read, 0 to 1. */
+  get fraction(): number {
+    return this.size === 0 ? 1 : this.#reached / this.size;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<number> {
+    const length = await this.#storage.read(offset, into);
+    this.#reached = Math.max(this.#reached, offset + length);
+    return length;
+  }
+
+  close(): void | Promise<void> {
+    return this.#storage.close();
+  }
 }
 
 async function* closing(
@@ -74,7 +111,10 @@ function openDescriptor(fd: number, name: string, signal: AbortSignal | undefine
   if (stat.isDirectory()) throw refused(shown, 'it is a directory');
   if (tty.isatty(fd)) throw refused(shown, 'it is a terminal; redirect a file or a pipe to it');
   if (stat.isFile() && isAtStart(fd)) return { path: pathOf(fd, stat) };
-  const source = fd === 0 ? process.stdin : fs.createReadStream('', { fd });
+  const isPipe = stat.isFIFO() || stat.isSocket();
+  const source = isPipe
+    ? pipePieces(fd)
+    : fs.createReadStream('', { fd, highWaterMark: FILE_PIECE_BYTES });
   return { stream: new ByteStream(source, shown, signal) };
 }
 

@@ -24,6 +24,7 @@ import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
 import { settleInputs } from './settle-inputs.ts';
+import { threadedStreamExecutor } from './stream-threads.ts';
 import type { ThreadOptions } from './worker-pool.ts';
 
 /** Converts image files to a new one. */
@@ -119,10 +120,11 @@ async function convertStreamFile(stream: ByteStream, options: ConvertFileOptions
   await withTargets(
     target,
     undefined,
-    async ({ storage }) => {
+    async (image) => {
       const { onProgress: _, ...rest } = options;
-      const control = controlOf(options, storage);
-      await convertBytes(stream, storage, { ...rest, format, ...control });
+      const control = controlOf(options, image.storage);
+      const executor = threadedStreamExecutor(pathOf(image), options);
+      await convertBytes(stream, image.storage, { ...rest, format, ...control, executor });
     },
     options,
   );
