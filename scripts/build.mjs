@@ -29,6 +29,7 @@ const oldOf = (folder) => `${folder}.old-${process.pid}`;
 const WORKERS = {
   'convert-worker': 'workers/convert-worker.js',
   'stream-worker': 'workers/stream-worker.js',
+  'pack-worker': 'workers/pack-worker.js',
   'compare-worker': 'workers/compare-worker.js',
   'batch-worker': 'batch/batch-worker.js',
 };

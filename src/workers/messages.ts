@@ -64,6 +64,16 @@ export interface StreamStart {
   share: Int32Array<SharedArrayBuffer>;
 }
 
+/** What a thread is started with that compresses for a stream that goes out. */
+export interface PackStart {
+  files: InputFiles;
+  step: ConvertStepOptions;
+  /** What is compressed is wanted, not only its length. */
+  withBytes: boolean;
+  /** Of the `WorkShare`. */
+  share: Int32Array<SharedArrayBuffer>;
+}
+
 /** A chunk of a stream. */
 export interface StreamedChunk {
   /** Guest offset in bytes. */
