@@ -3,11 +3,12 @@ import * as tty from 'node:tty';
 import { Qcow2Error } from '../errors.ts';
 import { ByteStream } from '../storage/byte-stream.ts';
 import { ioError } from '../storage/file.ts';
-import { isHttpUrl, shownName } from '../storage/http-url.ts';
+import { shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OpenStorageOptions, openStorage } from './open-storage.ts';
+import { isPackedAs, type Packing, packingByName } from './packing.ts';
 import { pipePieces } from './pipe-source.ts';
-import { PACKING_BYTES, packingByName, packingOf, unpacked } from './unpack.ts';
+import { unpacked } from './unpack.ts';
 
 /** Bytes read at a time of a file of which a part was read before. */
 const FILE_PIECE_BYTES = 2 ** 20;
@@ -28,7 +29,7 @@ export async function resolveName(
 ): Promise<Named> {
   const fd = descriptorOf(name);
   if (fd !== undefined) return openDescriptor(fd, name, signal);
-  const packing = packingByName(isHttpUrl(name) ? pathOfUrl(name) : name);
+  const packing = packingByName(name);
   if (packing === undefined) return { path: name };
   const storage = await openStorage(name, { ...options, sync: false });
   try {
@@ -86,16 +87,10 @@ async function* closing(
 }
 
 /** Guests can write what they like to the first bytes of a disk: the name has to say it as well. */
-async function requirePacking(storage: Storage, packing: string, name: string): Promise<void> {
-  const bytes = new Uint8Array(PACKING_BYTES);
-  const length = await storage.read(0, bytes);
-  if (packingOf(bytes.subarray(0, length)) === packing) return;
+async function requirePacking(storage: Storage, packing: Packing, name: string): Promise<void> {
+  if (await isPackedAs(storage, packing)) return;
   const text = `Could not open '${name}': its name says ${packing}, its first bytes do not; rename it if it is an image as it is`;
   throw new Qcow2Error('REFUSED', text, { file: name });
-}
-
-function pathOfUrl(url: string): string {
-  return URL.canParse(url) ? new URL(url).pathname : url;
 }
 
 /** The number of the open descriptor a name stands for. */

@@ -1,4 +1,4 @@
-import { Qcow2Error } from '../errors.ts';
+import { isQcow2Error, Qcow2Error } from '../errors.ts';
 import type { GivenSources } from '../image/given-files.ts';
 import { httpResolver, urlResolver } from '../image/http-resolver.ts';
 import type { SnapshotQuery } from '../image/identify.ts';
@@ -12,6 +12,7 @@ import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { nodeTransport, type OpenStorageOptions, openStorage } from './open-storage.ts';
+import { isPackedAs, packingByName } from './packing.ts';
 
 /** Files named by the caller, in place of those an image names: trusted, no gate is asked. */
 export interface NamedFiles {
@@ -148,7 +149,7 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   // A file that is written must be free all the same.
   const storage = copy
     ? openCopy(copy, how)
-    : await openStorage(file, { ...how, mode, share: share && !writable });
+    : await openUnpacked(file, options.format, { ...how, mode, share: share && !writable });
   const given = await openNamed(options, how, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;
@@ -158,6 +159,32 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   return Image.open(storage, open).catch((error: unknown) => {
     throw couldNotOpen(error, file);
   });
+}
+
+/** A packed file has no format that anybody means: what reads it as it is must say so. */
+async function openUnpacked(
+  file: string,
+  format: NamedFiles['format'],
+  options: OpenStorageOptions,
+): Promise<Storage> {
+  const storage = await openStorage(file, options).catch((error: unknown) => {
+    throw file === '-' && isQcow2Error(error) && error.code === 'NOT_FOUND' ? noFile() : error;
+  });
+  const packing = format === undefined ? packingByName(file) : undefined;
+  try {
+    if (packing === undefined || !(await isPackedAs(storage, packing))) return storage;
+    const text = `Could not open '${shownName(file)}': it is packed with ${packing}, which is undone by convert and batch alone: unpack it first, or take its bytes as they are as format raw (-f raw)`;
+    throw new Qcow2Error('REFUSED', text, { file });
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
+function noFile(): Qcow2Error {
+  const text =
+    "Could not open '-': No such file or directory; only convert reads standard input: write it to a file first";
+  return new Qcow2Error('NOT_FOUND', text, { file: '-' });
 }
 
 function openCopy({ name, bytes, path }: InputCopy, { sync = false }: OpenStorageOptions): Storage {

@@ -61,8 +61,9 @@ export interface ConvertFileOptions
   /** Letters and digits in the names of files being written, by which leftovers are told apart. */
   partialTag?: string | undefined;
   /**
-   * Guest bytes done, of all, and the bytes the target occupies by now. The conversion waits for what it
-   * returns, and fails with what it throws.
+   * Guest bytes done, of all, and the bytes the target occupies by now. Of a stream: the bytes that have
+   * come, of an estimate or, where nobody knows, of Infinity. The conversion waits for what it returns, and
+   * fails with what it throws.
    */
   onProgress?: ((done: number, total: number, written: number) => void | Promise<void>) | undefined;
   /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
@@ -97,7 +98,9 @@ export interface WrittenTarget extends NamedFiles {
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
   const onePass = isOnePass(options);
-  const { inputs, stream, close } = await settleInputs({ ...options, onePass });
+  const { onProgress } = options;
+  const onKept = onProgress && ((done: number) => onProgress(done, Number.POSITIVE_INFINITY, 0));
+  const { inputs, stream, close } = await settleInputs({ ...options, onePass, onKept });
   try {
     if (stream) await convertStreamFile(stream, options);
     else await convertFiles({ ...options, inputs });

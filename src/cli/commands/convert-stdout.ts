@@ -22,8 +22,9 @@ export async function convertToStdout(
     const text = 'standard output is a terminal: send the image into a file or a pipe';
     throw new Qcow2Error('REFUSED', text);
   }
-  const { signal } = options;
-  const settled = await settleInputs({ ...files, signal, onePass: false });
+  const { signal, onProgress } = options;
+  const onKept = (done: number) => onProgress?.(done, Number.POSITIVE_INFINITY);
+  const settled = await settleInputs({ ...files, signal, onePass: false, onKept });
   const inputs = { ...files, inputs: settled.inputs };
   const kernel = createKernel();
   try {
