@@ -1,4 +1,5 @@
-import { isQcow2Error, Qcow2Error } from '../errors.ts';
+import { existsSync } from 'node:fs';
+import { Qcow2Error } from '../errors.ts';
 import type { GivenSources } from '../image/given-files.ts';
 import { httpResolver, urlResolver } from '../image/http-resolver.ts';
 import type { SnapshotQuery } from '../image/identify.ts';
@@ -138,6 +139,7 @@ function resolverFor(
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
   const { writable = false, durable = true, cacheBytes, holdLocks = true, copy } = options;
+  if (file === '-' && copy === undefined && !existsSync(file)) throw noInput();
   const http = { ...options.http, signal: options.signal };
   const how = { sync, share, holdLocks, durable, http };
   const resolver = resolverFor(
@@ -161,15 +163,19 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   });
 }
 
+function noInput(): Qcow2Error {
+  const text =
+    "Could not open '-': No such file or directory; convert alone reads standard input: write it to a file first";
+  return new Qcow2Error('NOT_FOUND', text, { file: '-' });
+}
+
 /** A packed file has no format that anybody means: what reads it as it is must say so. */
 async function openUnpacked(
   file: string,
   format: NamedFiles['format'],
   options: OpenStorageOptions,
 ): Promise<Storage> {
-  const storage = await openStorage(file, options).catch((error: unknown) => {
-    throw file === '-' && isQcow2Error(error) && error.code === 'NOT_FOUND' ? noFile() : error;
-  });
+  const storage = await openStorage(file, options);
   const packing = format === undefined ? packingByName(file) : undefined;
   try {
     if (packing === undefined || !(await isPackedAs(storage, packing))) return storage;
@@ -179,12 +185,6 @@ async function openUnpacked(
     await storage.close();
     throw error;
   }
-}
-
-function noFile(): Qcow2Error {
-  const text =
-    "Could not open '-': No such file or directory; only convert reads standard input: write it to a file first";
-  return new Qcow2Error('NOT_FOUND', text, { file: '-' });
 }
 
 function openCopy({ name, bytes, path }: InputCopy, { sync = false }: OpenStorageOptions): Storage {
