@@ -87,6 +87,7 @@ function cannot(text: string): Qcow2Error {
 
 /** Codes and words of what unpackers say about input that ends too early. */
 const ENDS_EARLY = /Z_BUF_ERROR|unexpected end|error code 8\b/;
+const UNKNOWN = /error code [26]\b/;
 const WINDOW = /error code 4\b|Frame requires too much memory|window/i;
 
 function damaged(cause: unknown, { name = 'file' }: Storage, packing: Packing): Qcow2Error {
@@ -99,6 +100,10 @@ function damaged(cause: unknown, { name = 'file' }: Storage, packing: Packing): 
   }
   if (WINDOW.test(said)) {
     const text = `Could not unpack '${name}': its ${packing} data needs more memory than is given to unpacking; unpack it first`;
+    return new Qcow2Error('UNSUPPORTED', text, file, { cause });
+  }
+  if (UNKNOWN.test(said)) {
+    const text = `Could not unpack '${name}': its ${packing} data has a filter or a check that is not known here: unpack it first`;
     return new Qcow2Error('UNSUPPORTED', text, file, { cause });
   }
   const text = `Could not unpack '${name}': its ${packing} data is damaged (${message})`;

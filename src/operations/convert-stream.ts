@@ -241,7 +241,8 @@ function tooLong(name: string, most: number): Qcow2Error {
   return new Qcow2Error('TOO_LARGE', text, { structure: 'L1 table', value: most });
 }
 
-function nothingCame(name: string): Qcow2Error {
+/** An empty stream is taken for the failure of what should have written to it. */
+export function nothingCame(name: string): Qcow2Error {
   const text = `${name} ended without a byte; see whether what writes to it has failed`;
   return new Qcow2Error('REFUSED', text, { file: name });
 }

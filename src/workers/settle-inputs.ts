@@ -4,6 +4,7 @@ import { probe } from '../image/identify.ts';
 import { resolveName } from '../node/once.ts';
 import { PACKING_BYTES, packingOf } from '../node/packing.ts';
 import { type SpillOptions, spill } from '../node/spill.ts';
+import { nothingCame } from '../operations/convert-stream.ts';
 import type { ByteStream } from '../storage/byte-stream.ts';
 import { FileStorage } from '../storage/file.ts';
 import { MemoryStorage } from '../storage/memory.ts';
@@ -51,6 +52,7 @@ export async function settleInputs(options: SettleOptions): Promise<SettledInput
         continue;
       }
       const { stream } = named;
+      await requireBytes(stream);
       const format = input.format ?? (await formatOf(stream));
       if (onePass && format === 'raw') return { inputs: [input], stream, close };
       const storage = await spill(stream, { ...keep, signal, onProgress: onKept });
@@ -60,6 +62,16 @@ export async function settleInputs(options: SettleOptions): Promise<SettledInput
     return { inputs, close };
   } catch (error) {
     close();
+    throw error;
+  }
+}
+
+/** @throws Qcow2Error REFUSED, and it is given up: no byte comes */
+async function requireBytes(stream: ByteStream): Promise<void> {
+  try {
+    if (await stream.isAtEnd()) throw nothingCame(stream.name);
+  } catch (error) {
+    await stream.close();
     throw error;
   }
 }
