@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { Qcow2Error } from '../errors.ts';
 import type { GivenSources } from '../image/given-files.ts';
 import { httpResolver, urlResolver } from '../image/http-resolver.ts';
@@ -13,7 +12,7 @@ import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { nodeTransport, type OpenStorageOptions, openStorage } from './open-storage.ts';
-import { isPackedAs, packingByName } from './packing.ts';
+import { openUnpacked, requireNoInput } from './open-unpacked.ts';
 
 /** Files named by the caller, in place of those an image names: trusted, no gate is asked. */
 export interface NamedFiles {
@@ -139,7 +138,7 @@ function resolverFor(
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
   const { writable = false, durable = true, cacheBytes, holdLocks = true, copy } = options;
-  if (file === '-' && copy === undefined && !existsSync(file)) throw noInput();
+  if (!copy) requireNoInput(file);
   const http = { ...options.http, signal: options.signal };
   const how = { sync, share, holdLocks, durable, http };
   const resolver = resolverFor(
@@ -161,30 +160,6 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   return Image.open(storage, open).catch((error: unknown) => {
     throw couldNotOpen(error, file);
   });
-}
-
-function noInput(): Qcow2Error {
-  const text =
-    "Could not open '-': No such file or directory; convert alone reads standard input: write it to a file first";
-  return new Qcow2Error('NOT_FOUND', text, { file: '-' });
-}
-
-/** A packed file has no format that anybody means: what reads it as it is must say so. */
-async function openUnpacked(
-  file: string,
-  format: NamedFiles['format'],
-  options: OpenStorageOptions,
-): Promise<Storage> {
-  const storage = await openStorage(file, options);
-  const packing = format === undefined ? packingByName(file) : undefined;
-  try {
-    if (packing === undefined || !(await isPackedAs(storage, packing))) return storage;
-    const text = `Could not open '${shownName(file)}': it is packed with ${packing}, which is undone by convert and batch alone: unpack it first, or take its bytes as they are as format raw (-f raw)`;
-    throw new Qcow2Error('REFUSED', text, { file });
-  } catch (error) {
-    await storage.close();
-    throw error;
-  }
 }
 
 function openCopy({ name, bytes, path }: InputCopy, { sync = false }: OpenStorageOptions): Storage {
