@@ -4,6 +4,7 @@ import { planStream, type ReadableOptions } from '../../operations/stream.ts';
 import { type NewPiece, PIECE_BYTES, type PlannedStream } from '../../operations/stream-parts.ts';
 import type { ConvertFileOptions } from '../../workers/convert-file.ts';
 import { openSource } from '../../workers/input-files.ts';
+import type { InputFiles } from '../../workers/messages.ts';
 import { threadedPacker } from '../../workers/pack-threads.ts';
 import { settleInputs } from '../../workers/settle-inputs.ts';
 import type { Context, ImageOutput } from '../context.ts';
@@ -13,7 +14,7 @@ import type { Context, ImageOutput } from '../context.ts';
  * @throws Qcow2Error REFUSED: it is a terminal; IO: nobody reads on; those of `toReadable`
  */
 export async function convertToStdout(
-  files: Pick<ConvertFileOptions, 'inputs' | 'spill' | 'threads'>,
+  files: InputFiles & Pick<ConvertFileOptions, 'spill' | 'threads'>,
   options: ReadableOptions,
   context: Context,
 ): Promise<void> {
@@ -25,7 +26,8 @@ export async function convertToStdout(
   const { signal, onProgress } = options;
   const onKept = (done: number) => onProgress?.(done, Number.POSITIVE_INFINITY);
   const settled = await settleInputs({ ...files, signal, onePass: false, onKept });
-  const inputs = { ...files, inputs: settled.inputs };
+  const { snapshot, allowExternal, share, http } = files;
+  const inputs: InputFiles = { inputs: settled.inputs, snapshot, allowExternal, share, http };
   const kernel = createKernel();
   try {
     // The next piece is read while the last one is on its way.
