@@ -1,8 +1,10 @@
 import { Worker } from 'node:worker_threads';
 import type { ChunkRecord } from '../image/target.ts';
+import { ConvertStep } from '../operations/convert.ts';
 import {
   inlineStreamExecutor,
   nextChunk,
+  StreamChunks,
   type StreamConversion,
   type StreamExecutor,
 } from '../operations/convert-stream.ts';
@@ -13,6 +15,9 @@ import { defaultThreads, isOne, type ThreadOptions, WorkerPool } from './worker-
 
 /** Chunks kept for each core, so that no thread waits while the next one is being read. */
 const SLOTS_PER_CORE = 3;
+
+/** Up to so many chunks the calling thread is done sooner than others would have started. */
+const INLINE_CHUNKS = 4;
 
 /**
  * Converts a stream on several threads if it is to be compressed: the calling one reads. Otherwise, too,
@@ -53,7 +58,8 @@ async function runOnThreads(
   threads: NonNullable<ThreadOptions['threads']>,
   finished: Parameters<StreamExecutor['run']>[1],
 ): Promise<number> {
-  const chunks = new ChunkSlots(conversion, SLOTS_PER_CORE * defaultThreads());
+  const chunks = new ChunkSlots(conversion, SLOTS_PER_CORE * Math.max(2, defaultThreads()));
+  if (await chunks.endWithin(INLINE_CHUNKS)) return runInline(conversion, chunks, finished);
   const { step, allocatorState } = conversion;
   const share = new WorkShare();
   const workerData: StreamStart = {
@@ -83,6 +89,23 @@ async function runOnThreads(
   return chunks.length;
 }
 
+/** A short stream on the calling thread. */
+async function runInline(
+  conversion: StreamConversion,
+  chunks: ChunkSlots,
+  finished: Parameters<StreamExecutor['run']>[1],
+): Promise<number> {
+  let bytes = chunks.slots;
+  const source = new StreamChunks(async (_start, into) => into.set(bytes));
+  const parts = { ...conversion, source, dataStorage: conversion.storage };
+  const converter = await ConvertStep.prepare(parts);
+  for await (const { start, slot } of chunks) {
+    bytes = chunks.bytesOf(slot);
+    await finished(await converter.run(start, (allocate) => allocate()));
+  }
+  return chunks.length;
+}
+
 /** The chunks of a stream, each in a slot of memory that is shared until it is released. */
 class ChunkSlots implements AsyncIterableIterator<StreamedChunk> {
   readonly slots: Uint8Array;
@@ -90,6 +113,8 @@ class ChunkSlots implements AsyncIterableIterator<StreamedChunk> {
   length = 0;
   readonly #conversion: StreamConversion;
   readonly #free: number[];
+  /** Chunks that were read before they were asked for. */
+  readonly #ahead: StreamedChunk[] = [];
   /** Slots by the sequence number of the chunk. */
   readonly #taken = new Map<number, number>();
   #count = 0;
@@ -106,9 +131,29 @@ class ChunkSlots implements AsyncIterableIterator<StreamedChunk> {
     return this;
   }
 
+  /** Reads so many chunks ahead, and tells whether they are all. */
+  async endWithin(count: number): Promise<boolean> {
+    while (this.#ahead.length < count) {
+      const next = await this.#read();
+      if (next.done) return true;
+      this.#ahead.push(next.value);
+    }
+    return this.#conversion.stream.isAtEnd();
+  }
+
   async next(): Promise<IteratorResult<StreamedChunk, undefined>> {
-    const { stream, step } = this.#conversion;
-    const { chunkBytes } = step;
+    const value = this.#ahead.shift();
+    return value ? { done: false, value } : this.#read();
+  }
+
+  /** The memory of a slot. */
+  bytesOf(slot: number): Uint8Array {
+    const { chunkBytes } = this.#conversion.step;
+    return this.slots.subarray(slot * chunkBytes, (slot + 1) * chunkBytes);
+  }
+
+  async #read(): Promise<IteratorResult<StreamedChunk, undefined>> {
+    const { stream } = this.#conversion;
     while (this.#free.length === 0 && !this.#isGivenUp)
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
@@ -116,12 +161,7 @@ class ChunkSlots implements AsyncIterableIterator<StreamedChunk> {
     if (this.#isGivenUp || (await stream.isAtEnd())) return { done: true, value: undefined };
     const slot = this.#free.shift()!;
     const start = this.length;
-    const at = slot * chunkBytes;
-    const length = await nextChunk(
-      this.#conversion,
-      start,
-      this.slots.subarray(at, at + chunkBytes),
-    );
+    const length = await nextChunk(this.#conversion, start, this.bytesOf(slot));
     this.length += length;
     this.#taken.set(this.#count++, slot);
     return { done: false, value: { start, length, slot } };
