@@ -47,7 +47,7 @@ export interface PackedChunk {
   /** Bit per (sub)cluster: holds a byte other than zero. */
   bits: Uint8Array;
   /** Streams, then clusters that are stored as they are; null if only places are asked for. */
-  bytes: Uint8Array | null;
+  bytes: Uint8Array<ArrayBuffer> | null;
 }
 
 /** Where an L2 table is. */
@@ -149,7 +149,7 @@ export class Qcow2Writer implements ChunkWriter {
   }
 
   /** The streams, and behind them the clusters that are stored as they are. */
-  #gather(chunk: Uint8Array, count: number): Uint8Array {
+  #gather(chunk: Uint8Array, count: number): Uint8Array<ArrayBuffer> {
     const { clusterSize } = this.#options.geometry;
     let end = this.#streamAt[count]!;
     const plain = this.#kind

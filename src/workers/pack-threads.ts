@@ -5,7 +5,7 @@ import { WorkShare } from './work-share.ts';
 import { defaultThreads, isOne, type ThreadOptions, WorkerPool } from './worker-pool.ts';
 
 /** Chunks begun for each thread and not taken: what is compressed waits for those before it. */
-const AHEAD_PER_THREAD = 4;
+const AHEAD_PER_THREAD = 2;
 
 /** Compresses on several threads; undefined where one is asked for, which needs no help. */
 export function threadedPacker(

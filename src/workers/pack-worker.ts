@@ -22,5 +22,6 @@ void serve<number, PackedAt>(new WorkShare(share), async (signal) => {
   const converter = await ConvertStep.prepare({ ...parts, allocatorState });
   return {
     run: async (start) => ({ start, ...(await converter.pack(start, withBytes)) }),
+    transfer: ({ bytes }) => (bytes ? [bytes.buffer] : []),
   };
 });
