@@ -28,6 +28,8 @@ const oldOf = (folder) => `${folder}.old-${process.pid}`;
 /** Threads are started by the URL of a file beside the module that starts them. */
 const WORKERS = {
   'convert-worker': 'workers/convert-worker.js',
+  'stream-worker': 'workers/stream-worker.js',
+  'pack-worker': 'workers/pack-worker.js',
   'compare-worker': 'workers/compare-worker.js',
   'batch-worker': 'batch/batch-worker.js',
 };

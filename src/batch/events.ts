@@ -38,6 +38,7 @@ export interface JobProgress {
   step: number;
   steps: number;
   done: number;
+  /** Infinity (in JSON null) as long as nobody knows it: of a stream. */
   total: number;
   /** Bytes the target occupies by now. */
   written: number;

@@ -1,17 +1,17 @@
 import * as path from 'node:path';
 import type { Kernel } from '../kernel/kernel.ts';
-import { packingOfName } from '../node/once.ts';
+import { packingByName } from '../node/packing.ts';
 import { shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { openSource } from '../workers/input-files.ts';
 import type { InputFiles } from '../workers/messages.ts';
-import { type SettledInputs, settleInputs } from '../workers/settle-inputs.ts';
+import { type SettledInputs, type SettleOptions, settleInputs } from '../workers/settle-inputs.ts';
 import type { FileIdentity } from './file-identity.ts';
 import type { BatchJob } from './jobs.ts';
 import { type Http, sourceIdentity, storageIdentity } from './source-identity.ts';
 
 /** What a job is run with, as far as its inputs are concerned. */
-interface InputOptions {
+interface InputOptions extends Pick<SettleOptions, 'onKept'> {
   identify?: boolean | undefined;
   http?: Http;
   signal?: AbortSignal | undefined;
@@ -24,14 +24,14 @@ interface InputOptions {
  */
 export async function settledInputs(
   { inputs, target, checkSource = false, verify = false }: BatchJob,
-  { identify = false, http, signal }: InputOptions,
+  { identify = false, http, signal, onKept }: InputOptions,
 ): Promise<Pick<SettledInputs, 'inputs' | 'close'>> {
   const isReadAgain = checkSource || verify;
   if (!isReadAgain && !identify) return { inputs, close: () => {} };
-  const isPacked = inputs.length === 1 && packingOfName(inputs[0]!.path) !== undefined;
+  const isPacked = inputs.length === 1 && packingByName(inputs[0]!.path) !== undefined;
   const onePass = isPacked && !isReadAgain;
   const spill = spillOf(target);
-  const settled = await settleInputs({ inputs, http, signal, spill, onePass });
+  const settled = await settleInputs({ inputs, http, signal, spill, onePass, onKept });
   // A raw disk, below which there is nothing: converting begins at its first byte once more.
   await settled.stream?.close();
   return settled;

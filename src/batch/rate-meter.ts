@@ -25,6 +25,7 @@ export class RateMeter {
     const { at: from, done: before } = this.#samples[0]!;
     if (at === from || done === before) return { rate: null, eta: null };
     const rate = (done - before) / ((at - from) / 1000);
-    return { rate: Math.round(rate), eta: Math.round((10 * (total - done)) / rate) / 10 };
+    const eta = Math.round((10 * (total - done)) / rate) / 10;
+    return { rate: Math.round(rate), eta: Number.isFinite(eta) ? eta : null };
   }
 }

@@ -126,7 +126,9 @@ class JobRun {
   }
 
   async run(): Promise<JobResult> {
-    const { inputs, close } = await settledInputs(this.#job, this.#options);
+    const report = this.#progressOf(this.#steps[0]!);
+    const onKept = (done: number) => report(done, Number.POSITIVE_INFINITY);
+    const { inputs, close } = await settledInputs(this.#job, { ...this.#options, onKept });
     try {
       return await this.#runOn(inputs);
     } finally {

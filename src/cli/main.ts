@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { constants } from 'node:os';
-import { Qcow2Error } from '../errors.ts';
 import type { Context } from './context.ts';
+import { imageOutput, outputError } from './image-output.ts';
 import { errorLine, runCommandLine } from './run.ts';
 
 /** Signals that ask a command to stop. */
@@ -22,12 +22,6 @@ function stop(signal: NodeJS.Signals): void {
   interrupt?.abort();
 }
 
-function outputError({ code = '' }: NodeJS.ErrnoException): Qcow2Error {
-  const why = code === 'EPIPE' ? 'its reader is gone (EPIPE)' : code;
-  const text = `Could not write to standard output: ${why}`;
-  return new Qcow2Error('IO', text, { errno: code });
-}
-
 const context: Context = {
   write(text) {
     if (outputStatus === undefined) process.stdout.write(text);
@@ -44,13 +38,7 @@ const context: Context = {
   },
   imageOutput() {
     holdsImage = true;
-    return {
-      isTerminal: process.stdout.isTTY === true,
-      write: (bytes) =>
-        new Promise((resolve, reject) => {
-          process.stdout.write(bytes, (error) => (error ? reject(outputError(error)) : resolve()));
-        }),
-    };
+    return imageOutput();
   },
   interruptible() {
     if (interrupt === undefined) {

@@ -205,10 +205,13 @@ export const COPYING_VERBS = {
       OBJECT,
     ],
     operandHelp: [
-      ['FILE', 'an image, or several that follow each other on the new disk'],
+      [
+        'FILE',
+        'an image, or several that follow each other on the new disk; - reads standard input, and names in .gz, .xz and .zst are unpacked: a raw disk in one pass, qcow2 and several inputs are kept first (see --spill)',
+      ],
       [
         'TARGET',
-        'the new image; - writes it to standard output, on one thread: it is whole if the exit status is 0',
+        'the new image; - writes it to standard output: it is whole if the exit status is 0',
       ],
       ['-O raw ... -', 'reads the inputs once and writes every byte of the disk'],
       [

@@ -38,6 +38,18 @@ const COMPRESSED = 2;
 /** Left to the backing file. */
 const LEAVE = 3;
 
+/** A chunk that was classified and compressed; survives `structuredClone`. */
+export interface PackedChunk {
+  /** What becomes of each cluster. */
+  kinds: Uint8Array;
+  /** Where the stream of a cluster starts, and one behind the last. */
+  streamAt: Float64Array;
+  /** Bit per (sub)cluster: holds a byte other than zero. */
+  bits: Uint8Array;
+  /** Streams, then clusters that are stored as they are; null if only places are asked for. */
+  bytes: Uint8Array<ArrayBuffer> | null;
+}
+
 /** Where an L2 table is. */
 type TablePlace = Pick<NewEntries, 'l1Index' | 'offset'>;
 
@@ -93,9 +105,80 @@ export class Qcow2Writer implements ChunkWriter {
     turn: Turn,
     leave?: Uint8Array,
   ): Promise<ChunkRecord> {
-    const { clusterSize } = this.#options.geometry;
-    const count = Math.ceil(Math.min(chunk.length, this.#options.size - start) / clusterSize);
+    const count = this.#clustersAt(start, chunk);
     this.#classify(chunk, count, leave);
+    return this.#store(start, chunk, count, turn);
+  }
+
+  /**
+   * The first half of `write`: classifies and compresses, for another writer to place.
+   * @param withBytes false: it is only to be learnt where everything will be
+   */
+  pack(
+    start: number,
+    chunk: Uint8Array,
+    leave: Uint8Array | undefined,
+    withBytes: boolean,
+  ): PackedChunk {
+    const count = this.#clustersAt(start, chunk);
+    this.#classify(chunk, count, leave);
+    const kinds = this.#kind.slice(0, count);
+    const streamAt = this.#streamAt.slice(0, count + 1);
+    const bits = this.#bitmap.bytes.slice();
+    return { kinds, streamAt, bits, bytes: withBytes ? this.#gather(chunk, count) : null };
+  }
+
+  /** The second half of `write`. @param chunk room for a chunk */
+  async place(
+    start: number,
+    { kinds, streamAt, bits, bytes }: PackedChunk,
+    chunk: Uint8Array,
+    turn: Turn,
+  ): Promise<ChunkRecord> {
+    const count = kinds.length;
+    this.#kind.set(kinds);
+    this.#streamAt.set(streamAt);
+    this.#bitmap.bytes.set(bits);
+    if (bytes) this.#scatter(bytes, chunk, count);
+    return this.#store(start, chunk, count, turn);
+  }
+
+  #clustersAt(start: number, chunk: Uint8Array): number {
+    const length = Math.min(chunk.length, this.#options.size - start);
+    return Math.ceil(length / this.#options.geometry.clusterSize);
+  }
+
+  /** The streams, and behind them the clusters that are stored as they are. */
+  #gather(chunk: Uint8Array, count: number): Uint8Array<ArrayBuffer> {
+    const { clusterSize } = this.#options.geometry;
+    let end = this.#streamAt[count]!;
+    const plain = this.#kind
+      .subarray(0, count)
+      .reduce((sum, kind) => sum + Number(kind === DATA), 0);
+    const bytes = new Uint8Array(end + plain * clusterSize);
+    if (this.#streams) bytes.set(this.#streams.bytes.subarray(0, end));
+    for (let k = 0; k < count; k++) {
+      if (this.#kind[k] !== DATA) continue;
+      bytes.set(chunk.subarray(k * clusterSize, (k + 1) * clusterSize), end);
+      end += clusterSize;
+    }
+    return bytes;
+  }
+
+  /** Puts back what `#gather` took. */
+  #scatter(bytes: Uint8Array, chunk: Uint8Array, count: number): void {
+    const { clusterSize } = this.#options.geometry;
+    let end = this.#streamAt[count]!;
+    this.#streams?.bytes.set(bytes.subarray(0, end));
+    for (let k = 0; k < count; k++) {
+      if (this.#kind[k] !== DATA) continue;
+      chunk.set(bytes.subarray(end, end + clusterSize), k * clusterSize);
+      end += clusterSize;
+    }
+  }
+
+  /** Gives what was classified its place, and writes it. */
+  async #store(start: number, chunk: Uint8Array, count: number, turn: Turn): Promise<ChunkRecord> {
     const record: ChunkRecord = { references: null, tables: [] };
     const { mappedAhead, geometry } = this.#options;
     const tables: TablePlace[] = [];

@@ -3,10 +3,15 @@ import * as tty from 'node:tty';
 import { Qcow2Error } from '../errors.ts';
 import { ByteStream } from '../storage/byte-stream.ts';
 import { ioError } from '../storage/file.ts';
-import { isHttpUrl, shownName } from '../storage/http-url.ts';
+import { shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OpenStorageOptions, openStorage } from './open-storage.ts';
-import { PACKING_BYTES, packingByName, packingOf, unpacked } from './unpack.ts';
+import { isPackedAs, type Packing, packingByName } from './packing.ts';
+import { pipePieces } from './pipe-source.ts';
+import { unpacked } from './unpack.ts';
+
+/** Bytes read at a time of a file of which a part was read before. */
+const FILE_PIECE_BYTES = 2 ** 20;
 
 /** Where a name leads: to a file or URL, which can be opened more than once, or to a stream. */
 export type Named = { path: string } | { stream: ByteStream };
@@ -24,7 +29,7 @@ export async function resolveName(
 ): Promise<Named> {
   const fd = descriptorOf(name);
   if (fd !== undefined) return openDescriptor(fd, name, signal);
-  const packing = packingOfName(name);
+  const packing = packingByName(name);
   if (packing === undefined) return { path: name };
   const storage = await openStorage(name, { ...options, sync: false });
   try {
@@ -33,13 +38,41 @@ export async function resolveName(
     await storage.close();
     throw error;
   }
-  const pieces = closing(unpacked(storage, packing), storage);
-  return { stream: new ByteStream(pieces, `'${shownName(name)}'`, signal) };
+  const packed = new PackedBytes(storage);
+  const pieces = closing(unpacked(packed, packing), storage);
+  const fraction = (): number => packed.fraction;
+  return { stream: new ByteStream(pieces, `'${shownName(name)}'`, signal, fraction) };
 }
 
-/** What a name says that its file is packed with. */
-export function packingOfName(name: string): ReturnType<typeof packingByName> {
-  return packingByName(isHttpUrl(name) ? pathOfUrl(name) : name);
+/** A packed file, which remembers how far it was read. */
+class PackedBytes implements Storage {
+  readonly name: string;
+  readonly #storage: Storage;
+  #reached = 0;
+
+  constructor(storage: Storage) {
+    this.name = storage.name ?? 'file';
+    this.#storage = storage;
+  }
+
+  get size(): number {
+    return this.#storage.size;
+  }
+
+  /** How much of it was read, 0 to 1. */
+  get fraction(): number {
+    return this.size === 0 ? 1 : this.#reached / this.size;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<number> {
+    const length = await this.#storage.read(offset, into);
+    this.#reached = Math.max(this.#reached, offset + length);
+    return length;
+  }
+
+  close(): void | Promise<void> {
+    return this.#storage.close();
+  }
 }
 
 async function* closing(
@@ -54,16 +87,10 @@ async function* closing(
 }
 
 /** Guests can write what they like to the first bytes of a disk: the name has to say it as well. */
-async function requirePacking(storage: Storage, packing: string, name: string): Promise<void> {
-  const bytes = new Uint8Array(PACKING_BYTES);
-  const length = await storage.read(0, bytes);
-  if (packingOf(bytes.subarray(0, length)) === packing) return;
+async function requirePacking(storage: Storage, packing: Packing, name: string): Promise<void> {
+  if (await isPackedAs(storage, packing)) return;
   const text = `Could not open '${name}': its name says ${packing}, its first bytes do not; rename it if it is an image as it is`;
   throw new Qcow2Error('REFUSED', text, { file: name });
-}
-
-function pathOfUrl(url: string): string {
-  return URL.canParse(url) ? new URL(url).pathname : url;
 }
 
 /** The number of the open descriptor a name stands for. */
@@ -79,7 +106,10 @@ function openDescriptor(fd: number, name: string, signal: AbortSignal | undefine
   if (stat.isDirectory()) throw refused(shown, 'it is a directory');
   if (tty.isatty(fd)) throw refused(shown, 'it is a terminal; redirect a file or a pipe to it');
   if (stat.isFile() && isAtStart(fd)) return { path: pathOf(fd, stat) };
-  const source = fd === 0 ? process.stdin : fs.createReadStream('', { fd });
+  const isPipe = stat.isFIFO() || stat.isSocket();
+  const source = isPipe
+    ? pipePieces(fd)
+    : fs.createReadStream('', { fd, highWaterMark: FILE_PIECE_BYTES });
   return { stream: new ByteStream(source, shown, signal) };
 }
 

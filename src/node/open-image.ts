@@ -13,6 +13,7 @@ import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { nodeTransport, type OpenStorageOptions, openStorage } from './open-storage.ts';
+import { openUnpacked, requireNoInput } from './open-unpacked.ts';
 
 /** Files named by the caller, in place of those an image names: trusted, no gate is asked. */
 export interface NamedFiles {
@@ -138,6 +139,7 @@ function resolverFor(
 export async function openImage(file: string, options: OpenImageOptions = {}): Promise<Image> {
   const { snapshot, kernel, allowExternal, sync = false, share = false } = options;
   const { writable = false, durable = true, cacheBytes, holdLocks = true, copy } = options;
+  if (!copy) requireNoInput(file);
   const http = { ...options.http, signal: options.signal };
   const how = { sync, share, holdLocks, durable, http };
   const resolver = resolverFor(
@@ -149,7 +151,7 @@ export async function openImage(file: string, options: OpenImageOptions = {}): P
   // A file that is written must be free all the same.
   const storage = copy
     ? openCopy(copy, how)
-    : await openStorage(file, { ...how, mode, share: share && !writable });
+    : await openUnpacked(file, options.format, { ...how, mode, share: share && !writable });
   const given = await openNamed(options, how, storage, mode);
   const open: OpenOptions = { ...given, resolver, writable };
   if (cacheBytes !== undefined) open.cacheBytes = cacheBytes;

@@ -16,6 +16,8 @@ export interface SpillOptions {
   name?: string | undefined;
   /** Ends waiting for bytes with an `ABORTED` error. */
   signal?: AbortSignal | undefined;
+  /** Called with the bytes that have come; the stream waits for what it returns. */
+  onProgress?: ((done: number) => void | Promise<void>) | undefined;
 }
 
 const MEMORY_BYTES = 64 * 2 ** 20;
@@ -54,7 +56,7 @@ export async function spill(
   stream: ByteStream,
   options: SpillOptions,
 ): Promise<FileStorage | MemoryStorage> {
-  const { memoryBytes = MEMORY_BYTES, folder } = options;
+  const { memoryBytes = MEMORY_BYTES, folder, onProgress } = options;
   if (!Number.isSafeInteger(memoryBytes) || memoryBytes < 0) {
     const text = `memoryBytes: ${memoryBytes} is not a whole number of bytes`;
     throw new Qcow2Error('INVALID_ARGUMENT', text, { value: memoryBytes });
@@ -62,11 +64,14 @@ export async function spill(
   try {
     // Shared with other threads. Pages nothing is written to take no memory.
     const kept = new Uint8Array(new SharedArrayBuffer(memoryBytes));
-    const length = await stream.read(kept);
-    const hasMore = (await stream.peek(1)).length > 0;
-    if (!hasMore) return new MemoryStorage(kept.subarray(0, length), stream.name);
+    let length = 0;
+    while (length < memoryBytes && !(await stream.isAtEnd())) {
+      length += await stream.readSome(kept.subarray(length));
+      await onProgress?.(length);
+    }
+    if (await stream.isAtEnd()) return new MemoryStorage(kept.subarray(0, length), stream.name);
     if (folder === undefined) throw tooMuch(stream.name, memoryBytes);
-    return await spillToFile(stream, kept, folder);
+    return await spillToFile(stream, kept, folder, onProgress);
   } finally {
     await stream.close();
   }
@@ -76,6 +81,7 @@ async function spillToFile(
   stream: ByteStream,
   start: Uint8Array,
   folder: string,
+  onProgress: SpillOptions['onProgress'],
 ): Promise<FileStorage> {
   const file = temporaryFile(folder, stream.name);
   try {
@@ -84,6 +90,7 @@ async function spillToFile(
     const piece = new Uint8Array(PIECE_BYTES);
     for (let at = start.length; ; at += piece.length) {
       const length = await stream.read(piece);
+      await onProgress?.(at + length);
       writeSparsely(file, at, piece.subarray(0, length));
       if (length < piece.length) {
         file.truncate(at + length);

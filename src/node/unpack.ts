@@ -3,33 +3,8 @@ import { pipeline, Readable, type Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { Qcow2Error } from '../errors.ts';
 import type { Storage } from '../storage/storage.ts';
+import type { Packing } from './packing.ts';
 import { wholeFrames } from './zstd-frames.ts';
-
-/** How a file as a whole is compressed. */
-export type Packing = 'gzip' | 'zstd' | 'xz';
-
-/** By the end of the name: a guest could write the first bytes into its disk, but not the name. */
-const SUFFIXES: readonly { suffix: string; packing: Packing; magic: readonly number[] }[] = [
-  { suffix: '.gz', packing: 'gzip', magic: [0x1f, 0x8b] },
-  { suffix: '.zst', packing: 'zstd', magic: [0x28, 0xb5, 0x2f, 0xfd] },
-  { suffix: '.xz', packing: 'xz', magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00] },
-];
-
-/** Bytes `packingOf` wants to see. */
-export const PACKING_BYTES = 6;
-
-/** What the name of a file says it is packed with. */
-export function packingByName(path: string): Packing | undefined {
-  return SUFFIXES.find(({ suffix }) => path.toLowerCase().endsWith(suffix))?.packing;
-}
-
-/** What the first bytes of a file look like. */
-export function packingOf(bytes: Uint8Array): Packing | undefined {
-  // A zstd file may begin with a frame that is to be skipped.
-  const [first = 0, ...next] = bytes.subarray(0, 4);
-  if (first >> 4 === 5 && [0x2a, 0x4d, 0x18].every((byte, i) => next[i] === byte)) return 'zstd';
-  return SUFFIXES.find(({ magic }) => magic.every((byte, i) => bytes[i] === byte))?.packing;
-}
 
 /** Packed bytes read, and unpacked ones handed on, at a time. */
 const PIECE_BYTES = 256 * 1024;
@@ -112,6 +87,7 @@ function cannot(text: string): Qcow2Error {
 
 /** Codes and words of what unpackers say about input that ends too early. */
 const ENDS_EARLY = /Z_BUF_ERROR|unexpected end|error code 8\b/;
+const UNKNOWN = /error code [26]\b/;
 const WINDOW = /error code 4\b|Frame requires too much memory|window/i;
 
 function damaged(cause: unknown, { name = 'file' }: Storage, packing: Packing): Qcow2Error {
@@ -124,6 +100,10 @@ function damaged(cause: unknown, { name = 'file' }: Storage, packing: Packing): 
   }
   if (WINDOW.test(said)) {
     const text = `Could not unpack '${name}': its ${packing} data needs more memory than is given to unpacking; unpack it first`;
+    return new Qcow2Error('UNSUPPORTED', text, file, { cause });
+  }
+  if (UNKNOWN.test(said)) {
+    const text = `Could not unpack '${name}': its ${packing} data has a filter or a check that is not known here: unpack it first`;
     return new Qcow2Error('UNSUPPORTED', text, file, { cause });
   }
   const text = `Could not unpack '${name}': its ${packing} data is damaged (${message})`;

@@ -16,6 +16,9 @@ import {
 } from './convert.ts';
 import { targetStorages, type WritableStorage } from './target.ts';
 
+/** So long a chunk may be in coming before what has come of it is told. */
+const TELL_MILLISECONDS = 100;
+
 /** What to make of a raw disk that comes as a stream. */
 export interface ConvertStreamOptions
   extends Pick<
@@ -26,7 +29,10 @@ export interface ConvertStreamOptions
   create?: StreamedImageOptions;
   /** Shown in messages. */
   name?: string;
-  /** Called with the bytes read so far; `total` is Infinity until they have all come. */
+  /**
+   * Called with the bytes read so far. Until they have all come `total` is Infinity, or of a source that
+   * knows how much of it was used, an estimate.
+   */
   onProgress?: ConvertOptions['onProgress'];
   /**
    * Runs the chunks; default on the calling thread.
@@ -48,8 +54,8 @@ export interface StreamConversion {
   step: ConvertStepOptions;
   allocatorState: Float64Array;
   kernel: NonNullable<ConvertOptions['kernel']>;
-  /** Makes sure that so many bytes are not too many. */
-  requireSize: (bytes: number) => void;
+  /** Called with the bytes that have come so far; makes sure that they are not too many. */
+  came: (bytes: number) => Promise<void>;
 }
 
 /** Runs the chunks of a stream to its end. */
@@ -57,12 +63,12 @@ export interface StreamExecutor {
   /** Other threads need the state of the allocator. */
   readonly sharesState: boolean;
   /**
-   * @param finished called once per chunk with where it ends, in any order, one call at a time
+   * @param finished called once per chunk, in any order, one call at a time
    * @returns bytes of the stream
    */
   run(
     conversion: StreamConversion,
-    finished: (end: number, record: ChunkRecord | null) => Promise<void>,
+    finished: (record: ChunkRecord | null) => Promise<void>,
   ): Promise<number>;
 }
 
@@ -70,32 +76,28 @@ export interface StreamExecutor {
 export const inlineStreamExecutor: StreamExecutor = {
   sharesState: false,
   async run(conversion, finished) {
-    const { storage, step } = conversion;
-    const chunk = new Uint8Array(step.chunkBytes);
-    const source = new ChunkReader((_start, into) => into.set(chunk));
-    const parts = { ...conversion, source, dataStorage: storage };
-    const converter = await ConvertStep.prepare(parts);
-    for (let start = 0; ; start += chunk.length) {
-      const length = await nextChunk(conversion, start, chunk);
-      if (length > 0)
-        await finished(start + length, await converter.run(start, (allocate) => allocate()));
-      if (length < chunk.length) return start + length;
-    }
+    const { stream, storage } = conversion;
+    let length = 0;
+    // Straight into the memory the kernel works on.
+    const source = new StreamChunks(async (start, into) => {
+      length = await nextChunk(conversion, start, into);
+    });
+    const converter = await ConvertStep.prepare({ ...conversion, source, dataStorage: storage });
+    let start = 0;
+    for (; !(await stream.isAtEnd()); start += length)
+      await finished(await converter.run(start, (allocate) => allocate()));
+    return start;
   },
 };
 
-/** Chunks that are in memory already. */
-export class ChunkReader implements ChunkSource {
+/** Chunks of a disk that is no image: they come once. */
+export class StreamChunks implements ChunkSource {
   readonly images = [];
-  readonly #copy: (start: number, into: Uint8Array) => void;
+  readonly read: ChunkSource['read'];
 
-  /** @param copy fills `into` with the chunk that begins at `start` */
-  constructor(copy: (start: number, into: Uint8Array) => void) {
-    this.#copy = copy;
-  }
-
-  async read(start: number, into: Uint8Array): Promise<void> {
-    this.#copy(start, into);
+  /** @param read fills `into` with the chunk that begins at `start` */
+  constructor(read: (start: number, into: Uint8Array) => Promise<void>) {
+    this.read = read;
   }
 
   async prefetch(): Promise<void> {}
@@ -106,12 +108,17 @@ export class ChunkReader implements ChunkSource {
  * came: at the end fewer than the chunk has, and the step is told the length of the disk.
  */
 export async function nextChunk(
-  { stream, step, requireSize }: StreamConversion,
+  { stream, step, came }: StreamConversion,
   start: number,
   chunk: Uint8Array,
 ): Promise<number> {
-  const length = await stream.read(chunk);
-  requireSize(start + length);
+  let length = 0;
+  while (length < chunk.length) {
+    const some = await stream.readSome(chunk.subarray(length));
+    length += some;
+    await came(start + length);
+    if (some === 0) break;
+  }
   if (length === chunk.length) return length;
   chunk.fill(0, length);
   tellSize(step, start + length);
@@ -165,21 +172,25 @@ export async function convertBytes(
         ? new OpenEndedImageFile(storage, options.create ?? {}, kernel, executor.sharesState)
         : undefined;
     const mostBytes = file?.maxSize ?? Number.MAX_SAFE_INTEGER - SECTOR_SIZE;
+    let told = { bytes: 0, at: performance.now() };
     const conversion: StreamConversion = {
       stream,
       storage,
       step: stepOptions(options, file),
       allocatorState: file?.allocatorState ?? new Float64Array(0),
       kernel,
-      requireSize(bytes) {
+      async came(bytes) {
         throwIfAborted(signal, 'the conversion');
         if (bytes > mostBytes) throw tooLong(stream.name, mostBytes);
+        if (bytes - told.bytes < CHUNK_BYTES && performance.now() - told.at < TELL_MILLISECONDS)
+          return;
+        told = { bytes, at: performance.now() };
+        await onProgress?.(bytes, likelyTotal(stream, bytes));
       },
     };
-    const bytes = await executor.run(conversion, async (end, record) => {
+    const bytes = await executor.run(conversion, async (record) => {
       throwIfAborted(signal, 'the conversion');
       if (record) await file?.record(record);
-      await onProgress?.(end, Number.POSITIVE_INFINITY);
     });
     if (bytes === 0) throw nothingCame(stream.name);
     const size = wholeSectors(bytes);
@@ -190,6 +201,12 @@ export async function convertBytes(
   } finally {
     await stream.close();
   }
+}
+
+/** What a disk will have come to, judged by how much of its source has been used for so many bytes. */
+function likelyTotal({ fraction }: ByteStream, bytes: number): number {
+  const used = fraction?.() ?? 0;
+  return used > 0 ? Math.max(bytes, Math.round(bytes / used)) : Number.POSITIVE_INFINITY;
 }
 
 function stepOptions(
@@ -224,7 +241,8 @@ function tooLong(name: string, most: number): Qcow2Error {
   return new Qcow2Error('TOO_LARGE', text, { structure: 'L1 table', value: most });
 }
 
-function nothingCame(name: string): Qcow2Error {
+/** An empty stream is taken for the failure of what should have written to it. */
+export function nothingCame(name: string): Qcow2Error {
   const text = `${name} ended without a byte; see whether what writes to it has failed`;
   return new Qcow2Error('REFUSED', text, { file: name });
 }

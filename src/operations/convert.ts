@@ -11,7 +11,7 @@ import {
   type NewImageOptions,
 } from '../image/new-image.ts';
 import { NewImageFile } from '../image/new-image-file.ts';
-import { Qcow2Writer, type Qcow2WriterOptions } from '../image/qcow2-writer.ts';
+import { type PackedChunk, Qcow2Writer, type Qcow2WriterOptions } from '../image/qcow2-writer.ts';
 import { RawWriter } from '../image/raw-writer.ts';
 import type { ChunkRecord, Turn } from '../image/target.ts';
 import type { Region } from '../kernel/arena.ts';
@@ -162,6 +162,18 @@ export class ConvertStep {
     await this.#source.read(start, bytes, this.#unit, this.#leave);
     if (this.#raw) return this.#raw.write(start, bytes);
     return this.#qcow2!.write(start, bytes, turn, this.#leave);
+  }
+
+  /** The first half of `run` for a qcow2 target, which writes nothing; see `Qcow2Writer.pack`. */
+  async pack(start: number, withBytes: boolean): Promise<PackedChunk> {
+    const bytes = this.#chunk.bytes;
+    await this.#source.read(start, bytes, this.#unit, this.#leave);
+    return this.#qcow2!.pack(start, bytes, this.#leave, withBytes);
+  }
+
+  /** The second half of `run`, which may be another thread's. */
+  place(start: number, packed: PackedChunk, turn: Turn): Promise<ChunkRecord> {
+    return this.#qcow2!.place(start, packed, this.#chunk.bytes, turn);
   }
 }
 

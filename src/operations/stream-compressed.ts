@@ -11,12 +11,13 @@ import {
   type NewImageLayout,
   type NewImageOptions,
 } from '../image/new-image.ts';
+import type { PackedChunk } from '../image/qcow2-writer.ts';
 import { SequentialAllocator } from '../image/sequential-allocator.ts';
 import { SequentialRefcounts } from '../image/sequential-refcounts.ts';
 import type { Turn } from '../image/target.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Source, WantedChunks } from './chunks.ts';
-import { CHUNK_BYTES, ConvertStep } from './convert.ts';
+import { CHUNK_BYTES, ConvertStep, type ConvertStepOptions } from './convert.ts';
 import { FrontToBack } from './front-to-back.ts';
 import { type Piece, type PlannedStream, type StreamSteps, wholeClusters } from './stream-parts.ts';
 
@@ -27,6 +28,20 @@ export interface CompressedRules {
   leavesToBacking: boolean;
   level: DeflateLevel;
 }
+
+/** A chunk that was read and compressed, and where it belongs. */
+export type PackedAt = PackedChunk & { start: number };
+
+/**
+ * Reads and compresses chunks, on threads of its own.
+ * @param starts guest offsets of the chunks
+ * @returns the chunks in this order
+ */
+export type ChunkPacker = (
+  step: ConvertStepOptions,
+  starts: AsyncIterable<number>,
+  withBytes: boolean,
+) => AsyncIterable<PackedAt>;
 
 /**
  * Plans a compressed image. Its header names the L1 table and the refcount table, which say where all
@@ -41,9 +56,10 @@ export async function planCompressed(
   rules: CompressedRules,
   kernel: Kernel,
   steps: StreamSteps,
+  packer?: ChunkPacker,
 ): Promise<PlannedStream> {
   const layout = layOutImage(create, mostHostClusters(create));
-  const stream = await CompressedStream.prepare(source, layout, rules, kernel, steps);
+  const stream = await CompressedStream.prepare(source, layout, rules, kernel, steps, packer);
   await stream.measure();
   return stream;
 }
@@ -60,6 +76,7 @@ class CompressedStream implements PlannedStream {
   readonly #allocator: SequentialAllocator;
   readonly #refcounts: SequentialRefcounts;
   readonly #step: ConvertStep;
+  readonly #packed: (starts: AsyncIterable<number>, withBytes: boolean) => AsyncIterable<PackedAt>;
   readonly #turn: Turn;
   readonly #table: Piece;
   /** L1 index of the table at hand; -1: it has no entries. */
@@ -84,6 +101,7 @@ class CompressedStream implements PlannedStream {
       allocator: SequentialAllocator;
       refcounts: SequentialRefcounts;
       step: ConvertStep;
+      packed: (starts: AsyncIterable<number>, withBytes: boolean) => AsyncIterable<PackedAt>;
     },
   ) {
     this.#source = source;
@@ -96,6 +114,7 @@ class CompressedStream implements PlannedStream {
     this.#allocator = parts.allocator;
     this.#refcounts = parts.refcounts;
     this.#step = parts.step;
+    this.#packed = parts.packed;
     this.#table = new Uint8Array(layout.geometry.clusterSize);
     this.#l1 = wholeClusters(new Uint8Array(layout.header.l1Size * 8), layout.geometry);
     this.#l1View = new DataView(this.#l1.buffer);
@@ -111,6 +130,7 @@ class CompressedStream implements PlannedStream {
     { dense, hasBacking, leavesToBacking, level }: CompressedRules,
     kernel: Kernel,
     steps: StreamSteps,
+    packer: ChunkPacker | undefined,
   ): Promise<CompressedStream> {
     const { geometry, header, headBlocks } = layout;
     // A chunk has one L2 table.
@@ -119,6 +139,26 @@ class CompressedStream implements PlannedStream {
     const state = new Float64Array(ALLOCATOR_SLOTS);
     const allocator = new SequentialAllocator(state, geometry, headBlocks);
     const file = new FrontToBack();
+    const stepOptions: ConvertStepOptions = {
+      chunkBytes,
+      target: {
+        format: 'qcow2',
+        writer: {
+          geometry,
+          version,
+          size,
+          l1TableOffset,
+          dataFile: false,
+          mappedAhead: false,
+          hasBacking,
+          dense,
+          chunkBytes,
+        },
+        compressionType,
+        compressionLevel: level,
+        leavesToBacking,
+      },
+    };
     const step = await ConvertStep.prepare({
       source,
       storage: file,
@@ -126,31 +166,14 @@ class CompressedStream implements PlannedStream {
       kernel,
       allocatorState: state,
       allocator,
-      step: {
-        chunkBytes,
-        target: {
-          format: 'qcow2',
-          writer: {
-            geometry,
-            version,
-            size,
-            l1TableOffset,
-            dataFile: false,
-            mappedAhead: false,
-            hasBacking,
-            dense,
-            chunkBytes,
-          },
-          compressionType,
-          compressionLevel: level,
-          leavesToBacking,
-        },
-      },
+      step: stepOptions,
     });
+    const packed = (starts: AsyncIterable<number>, withBytes: boolean): AsyncIterable<PackedAt> =>
+      packer ? packer(stepOptions, starts, withBytes) : packedHere(step, starts, withBytes);
     const refcounts = new SequentialRefcounts(layout, kernel);
     const which =
       dense || (hasBacking && !leavesToBacking) ? 'all' : hasBacking ? 'overlay' : 'data';
-    const parts = { file, state, allocator, refcounts, step };
+    const parts = { file, state, allocator, refcounts, step, packed };
     return new CompressedStream(source, layout, which, chunkBytes, steps, parts);
   }
 
@@ -182,12 +205,14 @@ class CompressedStream implements PlannedStream {
     this.#table.fill(0);
     this.#tableIndex = -1;
     let group = -1;
-    for await (const start of this.#source.chunks(this.#chunkBytes, this.#which)) {
+    const starts = this.#source.chunks(this.#chunkBytes, this.#which);
+    for await (const packed of this.#packed(starts, this.#measured)) {
+      const { start } = packed;
       const index = l1Index(start, geometry);
       if (index !== group) this.#endTable();
       group = index;
-      const record = await this.#step.run(start, this.#turn);
-      for (const { first, entries } of record!.tables) {
+      const record = await this.#step.place(start, packed, this.#turn);
+      for (const { first, entries } of record.tables) {
         this.#table.set(entries, first * geometry.l2EntrySize);
         this.#tableIndex = index;
       }
@@ -260,6 +285,14 @@ class CompressedStream implements PlannedStream {
     yield this.#headBlock.slice();
     yield this.#l1.slice();
   }
+}
+
+async function* packedHere(
+  step: ConvertStep,
+  starts: AsyncIterable<number>,
+  withBytes: boolean,
+): AsyncGenerator<PackedAt, void, undefined> {
+  for await (const start of starts) yield { start, ...(await step.pack(start, withBytes)) };
 }
 
 function hasChanged(): Qcow2Error {

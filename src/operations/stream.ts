@@ -5,7 +5,7 @@ import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { type DiskRange, Source } from './chunks.ts';
 import { type OperationControl, throwIfAborted } from './control.ts';
-import { planCompressed } from './stream-compressed.ts';
+import { type ChunkPacker, planCompressed } from './stream-compressed.ts';
 import { type NewPiece, type PlannedStream, StreamSteps } from './stream-parts.ts';
 import { planPlain } from './stream-plain.ts';
 import { planRaw } from './stream-raw.ts';
@@ -39,6 +39,11 @@ export interface ReadableOptions extends OperationControl {
    * @internal
    */
   newPiece?: NewPiece;
+  /**
+   * Compresses; default on the calling thread.
+   * @internal
+   */
+  packer?: ChunkPacker | undefined;
 }
 
 /** An image on its way. */
@@ -116,7 +121,7 @@ export async function planStream(
     return planPlain(source, create, { zeros, hasBacking, leavesToBacking }, kernel, steps);
   const { compressionLevel: level = 'default' } = options;
   const rules = { dense: zeros === 'stored', hasBacking, leavesToBacking, level };
-  return planCompressed(source, create, rules, kernel, steps);
+  return planCompressed(source, create, rules, kernel, steps, options.packer);
 }
 
 function requireOneFile({ dataFile, dataFileRaw, preallocation = 'off' }: NewImageOptions): void {

@@ -19,9 +19,16 @@ export class ByteStream {
   #isAtEnd = false;
   #closed = false;
 
+  /**
+   * How much of the source has been used, 0 to 1; undefined where nobody knows how long it is. What was
+   * used may be some pieces ahead of what was read.
+   */
+  readonly fraction: (() => number) | undefined;
+
   /** @param signal ends waiting for bytes with an `ABORTED` error, and closes the source */
-  constructor(source: ByteSource, name: string, signal?: AbortSignal) {
+  constructor(source: ByteSource, name: string, signal?: AbortSignal, fraction?: () => number) {
     this.name = name;
+    this.fraction = fraction;
     this.#signal = signal;
     const { next, cancel } = opened(source);
     this.#next = next;
@@ -35,13 +42,21 @@ export class ByteStream {
    */
   async read(into: Uint8Array): Promise<number> {
     let done = 0;
-    while (done < into.length && (this.#rest.length > 0 || (await this.#more()))) {
-      const length = Math.min(this.#rest.length, into.length - done);
-      into.set(this.#rest.subarray(0, length), done);
-      this.#rest = this.#rest.subarray(length);
+    while (done < into.length) {
+      const length = await this.readSome(into.subarray(done));
+      if (length === 0) break;
       done += length;
     }
     return done;
+  }
+
+  /** As `read`, but gives what is there as soon as there is a byte; 0 only at the end. */
+  async readSome(into: Uint8Array): Promise<number> {
+    if (await this.isAtEnd()) return 0;
+    const length = Math.min(this.#rest.length, into.length);
+    into.set(this.#rest.subarray(0, length));
+    this.#rest = this.#rest.subarray(length);
+    return length;
   }
 
   /** The bytes that come next, `length` of them if there are so many; `read` gives them again. */
@@ -53,6 +68,12 @@ export class ByteStream {
     joined.set(this.#rest, found.length);
     this.#rest = joined;
     return found;
+  }
+
+  /** Whether there is no byte left; waits until that is known. */
+  async isAtEnd(): Promise<boolean> {
+    while (this.#rest.length === 0) if (!(await this.#more())) return true;
+    return false;
   }
 
   /** Gives the source up; nothing more is read. */

@@ -10,6 +10,7 @@ interface Calls {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   ioctl(fd: number, request: number, type: 'void *', argument: BigInt64Array): number;
   fcntl(fd: number, command: number, type: 'void *', argument: BigInt64Array): number;
+  fcntl(fd: number, command: number, type: 'int', argument: number): number;
   errno(): number;
 }
 
@@ -120,6 +121,16 @@ export function cloneRange(
     BigInt(toOffset),
   );
   return libc.ioctl(to, FICLONERANGE, 'void *', range) === 0;
+}
+
+const F_SETPIPE_SZ = 1031;
+
+/** What a user without privileges may give a pipe. */
+const PIPE_BYTES = 2 ** 20;
+
+/** Has a pipe hold more than the usual 64 KiB, so that both ends wait less often, where that can be done. */
+export function growPipe(fd: number): void {
+  calls()?.fcntl(fd, F_SETPIPE_SZ, 'int', PIPE_BYTES);
 }
 
 const F_OFD_GETLK = 36;

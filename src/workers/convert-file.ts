@@ -24,6 +24,7 @@ import { openSource } from './input-files.ts';
 import type { InputFiles, TargetPath } from './messages.ts';
 import { withEvents } from './progress-events.ts';
 import { settleInputs } from './settle-inputs.ts';
+import { threadedStreamExecutor } from './stream-threads.ts';
 import type { ThreadOptions } from './worker-pool.ts';
 
 /** Converts image files to a new one. */
@@ -60,8 +61,9 @@ export interface ConvertFileOptions
   /** Letters and digits in the names of files being written, by which leftovers are told apart. */
   partialTag?: string | undefined;
   /**
-   * Guest bytes done, of all, and the bytes the target occupies by now. The conversion waits for what it
-   * returns, and fails with what it throws.
+   * Guest bytes done, of all, and the bytes the target occupies by now. Of a stream: the bytes that have
+   * come, of an estimate or, where nobody knows, of Infinity. The conversion waits for what it returns, and
+   * fails with what it throws.
    */
   onProgress?: ((done: number, total: number, written: number) => void | Promise<void>) | undefined;
   /** Holds the buffers of the calling thread and serves nothing else meanwhile; default a new one. */
@@ -96,7 +98,9 @@ export interface WrittenTarget extends NamedFiles {
  */
 export async function convertFile(options: ConvertFileOptions): Promise<void> {
   const onePass = isOnePass(options);
-  const { inputs, stream, close } = await settleInputs({ ...options, onePass });
+  const { onProgress } = options;
+  const onKept = onProgress && ((done: number) => onProgress(done, Number.POSITIVE_INFINITY, 0));
+  const { inputs, stream, close } = await settleInputs({ ...options, onePass, onKept });
   try {
     if (stream) await convertStreamFile(stream, options);
     else await convertFiles({ ...options, inputs });
@@ -122,7 +126,8 @@ async function convertStreamFile(stream: ByteStream, options: ConvertFileOptions
     async (image) => {
       const { onProgress: _, ...rest } = options;
       const control = controlOf(options, image.storage);
-      await convertBytes(stream, image.storage, { ...rest, format, ...control });
+      const executor = threadedStreamExecutor(pathOf(image), options);
+      await convertBytes(stream, image.storage, { ...rest, format, ...control, executor });
       const paths = { target: pathOf(image), data: pathOf(image) };
       await options.beforePublish?.(writtenTarget(format, paths, undefined));
     },

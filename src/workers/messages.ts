@@ -52,6 +52,38 @@ export interface ConvertedChunk {
   record: ChunkRecord | null;
 }
 
+/** What a thread is started with that converts a stream. */
+export interface StreamStart {
+  target: TargetPath;
+  step: ConvertStepOptions;
+  /** On a SharedArrayBuffer. */
+  allocatorState: Float64Array;
+  /** Chunks as they have come, in memory all threads share. */
+  slots: Uint8Array;
+  /** Of the `WorkShare`. */
+  share: Int32Array<SharedArrayBuffer>;
+}
+
+/** What a thread is started with that compresses for a stream that goes out. */
+export interface PackStart {
+  files: InputFiles;
+  step: ConvertStepOptions;
+  /** What is compressed is wanted, not only its length. */
+  withBytes: boolean;
+  /** Of the `WorkShare`. */
+  share: Int32Array<SharedArrayBuffer>;
+}
+
+/** A chunk of a stream. */
+export interface StreamedChunk {
+  /** Guest offset in bytes. */
+  start: number;
+  /** Bytes that came; those behind them are zeros. */
+  length: number;
+  /** Which of the slots it is in. */
+  slot: number;
+}
+
 /** What a comparing thread is started with. */
 export interface CompareStart {
   files: InputFiles;

@@ -2,8 +2,9 @@ import { Qcow2Error } from '../errors.ts';
 import { PROBE_BYTES } from '../format/probe.ts';
 import { probe } from '../image/identify.ts';
 import { resolveName } from '../node/once.ts';
+import { PACKING_BYTES, packingOf } from '../node/packing.ts';
 import { type SpillOptions, spill } from '../node/spill.ts';
-import { PACKING_BYTES, packingOf } from '../node/unpack.ts';
+import { nothingCame } from '../operations/convert-stream.ts';
 import type { ByteStream } from '../storage/byte-stream.ts';
 import { FileStorage } from '../storage/file.ts';
 import { shownName } from '../storage/http-url.ts';
@@ -26,6 +27,8 @@ export interface SettledInputs {
 export interface SettleOptions extends Pick<InputFiles, 'inputs' | 'http'> {
   spill?: Pick<SpillOptions, 'memoryBytes' | 'folder'> | undefined;
   signal?: AbortSignal | undefined;
+  /** Called with the bytes of a stream that have come to be kept. */
+  onKept?: SpillOptions['onProgress'];
   /** A raw disk need not be kept: it is read once, from its first byte to its last. */
   onePass: boolean;
 }
@@ -36,7 +39,7 @@ export interface SettleOptions extends Pick<InputFiles, 'inputs' | 'http'> {
  * @throws Qcow2Error those of `resolveName`, of reading the stream and of `spillStorage`
  */
 export async function settleInputs(options: SettleOptions): Promise<SettledInputs> {
-  const { http, signal, spill: keep, onePass } = options;
+  const { http, signal, spill: keep, onePass, onKept } = options;
   const inputs: Input[] = [];
   const kept: Storage[] = [];
   const close = (): void => {
@@ -54,15 +57,26 @@ export async function settleInputs(options: SettleOptions): Promise<SettledInput
         continue;
       }
       const { stream } = named;
+      await requireBytes(stream);
       const format = input.format ?? (await formatOf(stream));
       if (onePass && format === 'raw') return { inputs: [input], stream, close };
-      const storage = await spill(stream, { ...keep, signal });
+      const storage = await spill(stream, { ...keep, signal, onProgress: onKept });
       kept.push(storage);
       inputs.push({ ...input, format, copy: copyOf(storage, input.path, stream.name) });
     }
     return { inputs, close };
   } catch (error) {
     close();
+    throw error;
+  }
+}
+
+/** @throws Qcow2Error REFUSED, and it is given up: no byte comes */
+async function requireBytes(stream: ByteStream): Promise<void> {
+  try {
+    if (await stream.isAtEnd()) throw nothingCame(stream.name);
+  } catch (error) {
+    await stream.close();
     throw error;
   }
 }

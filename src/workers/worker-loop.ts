@@ -9,6 +9,8 @@ export interface StepWork<Step, Result> {
   run(step: Step, sequence: number): Promise<Result>;
   /** Begins to fetch what a step needs; absent where reading is fast. */
   prefetch?: ((step: Step) => Promise<void>) | undefined;
+  /** Memory of a result that is handed over rather than copied. */
+  transfer?: ((result: Result) => ArrayBuffer[]) | undefined;
 }
 
 /** How long a thread that waits for data may not notice that all is stopped. */
@@ -24,7 +26,8 @@ export async function serve<Step, Result>(
   open: (signal: AbortSignal) => Promise<StepWork<Step, Result>>,
 ): Promise<void> {
   const port = parentPort!;
-  const reply = (message: ThreadReply<Result>): void => port.postMessage(message);
+  const reply = (message: ThreadReply<Result>, transfer: ArrayBuffer[] = []): void =>
+    port.postMessage(message, transfer);
   const stopped = new AbortController();
   const watch = setInterval(() => share.isStopped && stopped.abort(), PATIENCE_MILLISECONDS);
   const taken = new TakenSteps<Step>(share, port);
@@ -34,7 +37,8 @@ export async function serve<Step, Result>(
     for (let step = await taken.next(work); step !== undefined; step = await taken.next(work)) {
       sequence = step.sequence;
       try {
-        reply({ sequence, value: await work.run(step.step, sequence) });
+        const value = await work.run(step.step, sequence);
+        reply({ sequence, value }, work.transfer?.(value));
       } catch (error) {
         reply({ sequence, error: sent(error) });
       }
@@ -63,7 +67,9 @@ class TakenSteps<Step> {
 
   async next({
     prefetch,
-  }: StepWork<Step, unknown>): Promise<{ sequence: number; step: Step } | undefined> {
+  }: Pick<StepWork<Step, unknown>, 'prefetch'>): Promise<
+    { sequence: number; step: Step } | undefined
+  > {
     const sequence = this.#taken.shift() ?? this.#share.take();
     this.#announced = Math.max(0, this.#announced - 1);
     if (!this.#share.has(sequence)) return undefined;

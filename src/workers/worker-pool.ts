@@ -52,6 +52,11 @@ export type ThreadReply<Result> =
 export interface PoolWork<Step, Result> {
   /** In order; survive `structuredClone`. */
   steps: AsyncIterable<Step>;
+  /**
+   * Steps may be long in coming: each is handed out at once. Giving them up ends the wait for one. The
+   * calling thread takes no part.
+   */
+  comeSlowly?: boolean | undefined;
   /** Does a step on the calling thread, which then takes part. */
   own?: ((step: Step, sequence: number) => Promise<Result>) | undefined;
   /** Starts another thread. */
@@ -119,9 +124,9 @@ export class WorkerPool<Step, Result> {
       await Promise.all([working, this.#settled]);
     } finally {
       this.#share.stop();
+      const givenUp = this.#iterator.return?.();
       // Threads end by themselves: native code must not be ended while it is being loaded or called.
-      await Promise.all([working, ...this.#exits]);
-      await this.#iterator.return?.();
+      await Promise.all([working, givenUp, ...this.#exits]);
     }
   }
 
@@ -158,19 +163,28 @@ export class WorkerPool<Step, Result> {
 
   /** Lists as many steps as may be open; returns whether there may be more. */
   async #list(): Promise<boolean> {
-    const first = this.#count;
+    let first = this.#count;
     let isComplete = false;
     while (!isComplete && !this.#isDecided && this.#window.length < MOST_OPEN) {
       const next = await this.#iterator.next();
       if (next.done) isComplete = true;
       else this.#window.push(next.value);
+      if (!this.#work.comeSlowly) continue;
+      first = this.#announce(first);
+      if (!this.#isDecided) this.#startWorkers(this.#threads() - this.#workers.length);
     }
+    this.#announce(first);
+    if (isComplete) this.#limitTo(this.#count);
+    return !this.#isDecided;
+  }
+
+  /** Tells the threads of the steps from `first` on; returns the number of the next one. */
+  #announce(first: number): number {
     const steps = this.#window.slice(first - this.#low);
     // Sent before they count: who sees the number finds the steps.
     if (steps.length > 0) for (const worker of this.#workers) worker.postMessage({ first, steps });
-    if (isComplete) this.#limitTo(this.#count);
-    else if (!this.#isDecided) this.#share.list(this.#count);
-    return !this.#isDecided;
+    if (!this.#isDecided) this.#share.list(this.#count);
+    return this.#count;
   }
 
   #startWorkers(count: number): void {

@@ -56,7 +56,9 @@ describe('the tarball', () => {
     const declarations = sourcesBelow('src')
       .filter((name) => !/^(cli|queue)\//.test(name))
       .map((name) => `dist/${name}.d.ts`);
-    const workers = ['batch', 'compare', 'convert'].map((name) => `${name}-worker.js`);
+    const workers = ['batch', 'compare', 'convert', 'pack', 'stream'].map(
+      (name) => `${name}-worker.js`,
+    );
     const entries = ['blocks.js', 'browser.js', 'index.js', 'node.js', 'slim/index.js', 'v86.js'];
     const library = [...entries, ...workers, 'browser/worker.js'].map((name) => `dist/${name}`);
     const commandLine = ['main.js', 'queue-worker.js', ...workers].map(

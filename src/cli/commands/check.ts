@@ -1,6 +1,6 @@
 import { isQcow2Error, printable, Qcow2Error } from '../../errors.ts';
 import { fileResolver, openNamed } from '../../node/open-image.ts';
-import { openStorage } from '../../node/open-storage.ts';
+import { openUnpacked } from '../../node/open-unpacked.ts';
 import { type CheckResult, check } from '../../operations/check.ts';
 import { type RepairMode, type RepairResult, repair } from '../../operations/repair.ts';
 import { shownName } from '../../storage/http-url.ts';
@@ -28,7 +28,8 @@ export async function run(args: Arguments<'check'>, context: Context): Promise<n
   if (mode !== undefined && share)
     throw new Qcow2Error('INVALID_ARGUMENT', '-U and -r exclude each other');
   const files = { sync, share };
-  const storage = await openStorage(path, { ...files, mode: mode === undefined ? 'r' : 'r+' });
+  const how = { ...files, mode: mode === undefined ? 'r' : 'r+' } as const;
+  const storage = await openUnpacked(path, input.format, how);
   const given = await openNamed(input, files, storage);
   const shown = { style, path: shownName(path), quiet: args.has('quiet') };
   try {
