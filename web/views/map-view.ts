@@ -1,3 +1,4 @@
+import { printable } from '../../src/errors.ts';
 import { CELL_KINDS, type CellKind } from '../../src/operations/disk-picture.ts';
 import { KIND_COLOURS, KIND_LABELS } from '../../src/operations/picture-svg.ts';
 import { byId, h } from '../dom.ts';
@@ -6,6 +7,7 @@ import type { Grid } from '../model/grid.ts';
 import { placeOf } from '../model/hilbert-place.ts';
 import { shareText, sizeText } from '../model/sizes.ts';
 import { Superseded } from '../worker/client.ts';
+import type { Damage } from '../worker/messages.ts';
 import { Inspector } from './inspector.ts';
 import { MapCanvas } from './map-canvas.ts';
 import { partitionBar } from './partitions.ts';
@@ -51,6 +53,7 @@ const FILE_COLOURS: Readonly<Record<FileKind, string>> = {
 
 /** What the image stores itself first; what is shared is a part of that. */
 const LEGEND_ORDER: readonly CellKind[] = [
+  'damaged',
   'data',
   'compressed',
   'shared',
@@ -66,6 +69,7 @@ interface Picture {
   readonly labels: readonly string[];
   readonly colours: readonly string[];
   readonly legend: readonly { label: string; colour: string; bytes: number; inside?: boolean }[];
+  readonly damage?: Damage | undefined;
 }
 
 /** The map with its legend and what is known of the cell under the pointer. */
@@ -131,7 +135,6 @@ export class MapView {
     const session = this.#session;
     if (session === undefined || (this.#of === of && this.#pictures.has(of) && this.#shown)) return;
     this.#of = of;
-    const error = byId('map-error');
     const figure = byId('map-figure');
     figure.setAttribute('aria-busy', 'true');
     try {
@@ -143,15 +146,24 @@ export class MapView {
       const found = await picture;
       if (this.#session !== session || this.#of !== of) return;
       this.#render(found, session);
-      error.hidden = true;
+      this.#say(found.damage);
     } catch (failure) {
       if (failure instanceof Superseded) return;
       this.#clear();
-      error.textContent = messageOf(failure);
-      error.hidden = false;
+      this.#say({ message: messageOf(failure) });
     }
-    figure.hidden = !error.hidden;
     figure.removeAttribute('aria-busy');
+  }
+
+  /** What is wrong, and the way there, beside what can be shown all the same. */
+  #say(damage: Damage | undefined): void {
+    const line = byId('map-error');
+    line.hidden = damage === undefined;
+    if (damage === undefined) return;
+    const { message, guest } = damage;
+    const show = () => guest !== undefined && this.goTo({ in: 'disk', offset: guest });
+    const button = h('button', { type: 'button', class: 'link', onclick: show }, 'Show it');
+    line.replaceChildren(printable(message), ...(guest === undefined ? [] : [' ', button]));
   }
 
   #render(picture: Picture, session: Session): void {
@@ -203,7 +215,7 @@ async function showParts(session: Session): Promise<void> {
 }
 
 async function diskPictureOf({ client, opened }: Session): Promise<Picture> {
-  const { grid, cellBytes, bytes, sharedBytes } = await client.ask('diskPicture');
+  const { grid, cellBytes, bytes, sharedBytes, damage } = await client.ask('diskPicture');
   const below = opened.chain.filter(({ role }) => role === 'backing file');
   const lacking = below.filter(({ refusal }) => refusal !== undefined).length;
   const missing =
@@ -218,7 +230,7 @@ async function diskPictureOf({ client, opened }: Session): Promise<Picture> {
     bytes: kind === 'shared' ? sharedBytes : bytes[kind],
     inside: kind === 'shared',
   }));
-  return { grid, cellBytes, labels, colours, legend: legend.filter(isThere) };
+  return { grid, cellBytes, labels, colours, legend: legend.filter(isThere), damage };
 }
 
 async function filePictureOf({ client }: Session): Promise<Picture> {

@@ -1,4 +1,4 @@
-import { facts, h, note, svg, table } from '../dom.ts';
+import { alertLine, facts, h, note, svg, table } from '../dom.ts';
 import { FILE_KINDS, type FileKind } from '../model/file-picture.ts';
 import { countText, plural, shareText, sizeText } from '../model/sizes.ts';
 import { BINS, type Statistics } from '../model/statistics.ts';
@@ -7,7 +7,7 @@ import type { View } from './session.ts';
 /** How the data lies in the file, how well it is compressed, what the file is made of. */
 export const showStatistics: View = async (panel, { client, opened }) => {
   const statistics = await client.ask('statistics');
-  const { compressedClusters, runs, dataBytes, longestRun } = statistics;
+  const { compressedClusters, runs, dataBytes, longestRun, damage } = statistics;
   const mean = runs === 0 ? undefined : sizeText(Math.round(dataBytes / runs));
   const breakdown =
     opened.format === 'raw' ? [] : await sizes(client.ask('filePicture'), opened.fileSize);
@@ -20,6 +20,7 @@ export const showStatistics: View = async (panel, { client, opened }) => {
       ['Longest run', runs === 0 ? undefined : sizeText(longestRun)],
     ]),
     note('A run is data that lies together on the disk and in the file: it is read in one go.'),
+    ...(damage === undefined ? [] : [alertLine(`Damaged entries are left out. ${damage}`)]),
     h('h3', {}, 'Compression'),
     ...(compressedClusters > 0 ? compression(statistics) : [note('No cluster is compressed.')]),
     ...breakdown,

@@ -12,7 +12,7 @@ import { openFiles, PickedFile } from '../model/open-files.ts';
 import { readPartitions } from '../model/partitions.ts';
 import { gatherStatistics } from '../model/statistics.ts';
 import { openUrl } from '../open-url.ts';
-import type { Answer, Opened, Request, RequestName, Requests } from './messages.ts';
+import type { Answer, Damage, Given, Opened, Request, RequestName, Requests } from './messages.ts';
 
 /** What a worker has of its global scope. */
 interface WorkerScope {
@@ -35,11 +35,11 @@ function opened(): Image {
 }
 
 const HANDLERS: { readonly [N in RequestName]: Handler<N> } = {
-  open: async ({ files, url }) => open(files, url),
+  open: ({ given }) => open(given),
   info: () => info(opened()),
   diskPicture: async () => {
-    const { cells, ...rest } = await diskPicture(opened());
-    return { ...rest, grid: gridOf(cells) };
+    const { cells, damage, ...rest } = await diskPicture(opened());
+    return { ...rest, ...(damage && { damage: sentDamage(damage) }), grid: gridOf(cells) };
   },
   filePicture: async () => {
     const { cells, ...rest } = await filePicture(opened());
@@ -56,10 +56,11 @@ const HANDLERS: { readonly [N in RequestName]: Handler<N> } = {
   check: (_, progress) => placedCheck(opened(), paced(progress)),
 };
 
-async function open(files: readonly File[], url: string | undefined): Promise<Opened> {
-  const storages: Storage[] = files.map((file, index) => new PickedFile(file, index));
-  if (url !== undefined) storages.unshift(await openUrl(url));
-  const found = await openFiles(storages);
+async function open(given: readonly Given[]): Promise<Opened> {
+  const storageOf = ({ source }: Given, index: number): Storage | Promise<Storage> =>
+    typeof source === 'string' ? openUrl(source) : new PickedFile(source, index);
+  const storages = await Promise.all(given.map(storageOf));
+  const found = await openFiles(storages.map((storage, i) => ({ storage, as: given[i]?.as })));
   image = found.image;
   const { metadata, storage, format, virtualSize } = image;
   return {
@@ -74,6 +75,11 @@ async function open(files: readonly File[], url: string | undefined): Promise<Op
     features: metadata ? featureRows(metadata) : [],
     extensions: metadata ? extensionRows(metadata.extensions) : [],
   };
+}
+
+function sentDamage({ message, details }: Qcow2Error): Damage {
+  const { guestOffset: guest } = details;
+  return { message, ...(guest !== undefined && { guest }) };
 }
 
 async function readDisk(disk: Image, offset: number, length: number): Promise<Uint8Array> {
