@@ -262,6 +262,27 @@ describe('one image', () => {
     expect((await check(storage)).leaks).toBe(1);
   });
 
+  test.each<[string, ImageSpec]>([
+    ['the header of LUKS', { luks: {} }],
+    [
+      'a snapshot table of several clusters',
+      { snapshots: Array.from({ length: 120 }, () => ({})) },
+    ],
+    ['bitmaps', { bitmaps: [{}, {}] }],
+  ])('%s is not taken for leaked', async (_, more) => {
+    const storage = built('x.qcow2', { clusters: 'HH', ...more });
+    const { leaks } = await check(storage);
+    const { bytes } = await filePicture(await Image.open(storage));
+    expect({ leaked: bytes.leaked }).toEqual({ leaked: leaks * 4096 });
+  });
+
+  test('statistics and picture of a damaged image leave out what is damaged', async () => {
+    const image = buildImage({ clusters: 'HHHC' }).l2(1, (1n << 63n) | 0x5200n);
+    const statistics = await gatherStatistics(await Image.open(named('x.qcow2', image.bytes)));
+    expect(statistics).toMatchObject({ dataBytes: 8192, runs: 2, compressedClusters: 1 });
+    expect(statistics.damage).toMatch(/^L2 entry at offset .* is not cluster aligned$/);
+  });
+
   test('findings have their place on the disk', async () => {
     const storage = built('x.qcow2', spec);
     const { l2 } = await inspect(await Image.open(storage), 4096);

@@ -1,55 +1,21 @@
 import { printable } from '../../src/errors.ts';
 import { CELL_KINDS, type CellKind } from '../../src/operations/disk-picture.ts';
-import { KIND_COLOURS, KIND_LABELS } from '../../src/operations/picture-svg.ts';
+import { KIND_LABELS } from '../../src/operations/picture-svg.ts';
 import { byId, h } from '../dom.ts';
-import { FILE_KINDS, type FileKind } from '../model/file-picture.ts';
+import { FILE_KINDS } from '../model/file-picture.ts';
 import type { Grid } from '../model/grid.ts';
 import { placeOf } from '../model/hilbert-place.ts';
 import { shareText, sizeText } from '../model/sizes.ts';
 import { Superseded } from '../worker/client.ts';
 import type { Damage } from '../worker/messages.ts';
 import { Inspector } from './inspector.ts';
+import { DISK_COLOURS, FILE_COLOURS, FILE_LABELS } from './kinds.ts';
 import { MapCanvas } from './map-canvas.ts';
 import { partitionBar } from './partitions.ts';
 import { messageOf, type PlaceInImage, type Session } from './session.ts';
 
-const FILE_LABELS: Readonly<Record<FileKind, string>> = {
-  free: 'free',
-  data: 'data',
-  compressed: 'compressed data',
-  snapshot: 'only in snapshots',
-  shared: 'shared with snapshots',
-  bitmap: 'bitmaps',
-  'snapshot table': 'snapshot table',
-  L2: 'L2 tables',
-  L1: 'L1 tables',
-  refcount: 'refcounts',
-  header: 'header',
-  leaked: 'leaked',
-};
-
-/** Seen on white and on black, where a map ends in the middle of a square. */
-const NOTHING = '#8883';
-
-const DISK_COLOURS: Readonly<Record<CellKind, string>> = {
-  ...KIND_COLOURS,
-  unallocated: NOTHING,
-};
-
-const FILE_COLOURS: Readonly<Record<FileKind, string>> = {
-  free: NOTHING,
-  data: '#0072b2',
-  compressed: '#e69f00',
-  snapshot: '#56b4e9',
-  shared: '#009e73',
-  bitmap: '#8a7a2f',
-  'snapshot table': '#8c564b',
-  L2: '#cc79a7',
-  L1: '#8e3b76',
-  refcount: '#f0e442',
-  header: '#b8a9c9',
-  leaked: '#e4002b',
-};
+/** Parts of the page that are of no use without a picture. */
+const PARTS = ['map-figure', 'map-zoom', 'map-keys', 'map-side'];
 
 /** What the image stores itself first; what is shared is a part of that. */
 const LEGEND_ORDER: readonly CellKind[] = [
@@ -122,7 +88,7 @@ export class MapView {
   #clear(): void {
     this.#shown = undefined;
     byId('map-error').hidden = true;
-    byId('map-figure').hidden = true;
+    for (const id of PARTS) byId(id).hidden = true;
     byId('map-caption').textContent = '';
     byId('legend').replaceChildren();
   }
@@ -169,7 +135,7 @@ export class MapView {
   #render(picture: Picture, session: Session): void {
     this.#shown = picture;
     this.#cursor = 0;
-    byId('map-figure').hidden = false;
+    for (const id of PARTS) byId(id).hidden = false;
     this.#canvas.show(picture.grid, picture.colours);
     const { name, virtualSize, fileSize } = session.opened;
     const whole = this.#of === 'disk' ? virtualSize : fileSize;
