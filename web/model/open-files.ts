@@ -1,6 +1,6 @@
 import { isQcow2Error, Qcow2Error } from '../../src/errors.ts';
 import type { BackingSource, GivenSources } from '../../src/image/given-files.ts';
-import { probe } from '../../src/image/identify.ts';
+import { couldNotOpen, probe } from '../../src/image/identify.ts';
 import { Image } from '../../src/image/image.ts';
 import { type Metadata, readMetadata } from '../../src/image/metadata.ts';
 import { type OutsideFile, refusal, requirePlainPath } from '../../src/image/open-gate.ts';
@@ -87,7 +87,7 @@ interface Known extends GivenFile {
 export async function openFiles(files: readonly GivenFile[]): Promise<OpenedFiles> {
   const known = await Promise.all(files.map(identify));
   const top = topOf(known);
-  if (top.failure !== undefined) throw top.failure;
+  if (top.failure !== undefined) throw couldNotOpen(top.failure, top.storage.name ?? '');
   const builder = new ChainBuilder(known);
   const given = builder.descend(top, 'image', 0);
   const image = await Image.open(top.storage, given);

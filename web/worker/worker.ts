@@ -1,4 +1,5 @@
 import { isQcow2Error, printable, Qcow2Error } from '../../src/errors.ts';
+import { couldNotOpen } from '../../src/image/identify.ts';
 import type { Image } from '../../src/image/image.ts';
 import { diskPicture } from '../../src/operations/disk-picture.ts';
 import { info } from '../../src/operations/info.ts';
@@ -34,11 +35,22 @@ function opened(): Image {
   throw new Qcow2Error('INVALID_ARGUMENT', 'no image is open');
 }
 
+/** The image, when its disk can be looked at; or why it cannot. */
+async function disk(): Promise<Image> {
+  const found = opened();
+  try {
+    await found.chain();
+  } catch (error) {
+    throw couldNotOpen(error, found.storage.name ?? '');
+  }
+  return found;
+}
+
 const HANDLERS: { readonly [N in RequestName]: Handler<N> } = {
   open: ({ given }) => open(given),
   info: () => info(opened()),
   diskPicture: async () => {
-    const { cells, damage, ...rest } = await diskPicture(opened());
+    const { cells, damage, ...rest } = await diskPicture(await disk());
     return { ...rest, ...(damage && { damage: sentDamage(damage) }), grid: gridOf(cells) };
   },
   filePicture: async () => {
@@ -46,13 +58,13 @@ const HANDLERS: { readonly [N in RequestName]: Handler<N> } = {
     return { ...rest, grid: gridOf(cells) };
   },
   inspect: ({ offset }) => inspect(opened(), offset),
-  read: ({ from, offset, length }) =>
-    from === 'disk' ? readDisk(opened(), offset, length) : readFile(opened(), offset, length),
-  partitions: () => {
-    const disk = opened();
-    return readPartitions((offset, length) => readDisk(disk, offset, length), disk.virtualSize);
+  read: async ({ from, offset, length }) =>
+    from === 'disk' ? readDisk(await disk(), offset, length) : readFile(opened(), offset, length),
+  partitions: async () => {
+    const whole = await disk();
+    return readPartitions((offset, length) => readDisk(whole, offset, length), whole.virtualSize);
   },
-  statistics: () => gatherStatistics(opened()),
+  statistics: async () => gatherStatistics(await disk()),
   check: (_, progress) => placedCheck(opened(), paced(progress)),
 };
 
@@ -82,10 +94,10 @@ function sentDamage({ message, details }: Qcow2Error): Damage {
   return { message, ...(guest !== undefined && { guest }) };
 }
 
-async function readDisk(disk: Image, offset: number, length: number): Promise<Uint8Array> {
-  const end = Math.min(offset + length, disk.virtualSize);
+async function readDisk(whole: Image, offset: number, length: number): Promise<Uint8Array> {
+  const end = Math.min(offset + length, whole.virtualSize);
   const bytes = new Uint8Array(Math.max(0, end - offset));
-  if (bytes.length > 0) await disk.read(offset, bytes);
+  if (bytes.length > 0) await whole.read(offset, bytes);
   return bytes;
 }
 
