@@ -1,7 +1,6 @@
-import { isQcow2Error, Qcow2Error } from '../errors.ts';
+import { Qcow2Error } from '../errors.ts';
 import { PROBE_BYTES, probeFormat } from '../format/probe.ts';
 import type { Snapshot } from '../format/snapshot-table.ts';
-import { shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type Metadata, readSnapshots } from './metadata.ts';
 
@@ -59,11 +58,4 @@ export function pickSnapshot(
   const what = query ? [query.id, query.name].filter(Boolean).join('/') : wanted;
   const text = `no internal snapshot with id or name '${what}' in '${storage.name}'`;
   throw new Qcow2Error('NOT_FOUND', text, { structure: 'snapshot table' });
-}
-
-/** The error of opening an image, with the words scripts look for in front. */
-export function couldNotOpen(error: unknown, file: string): unknown {
-  const prefix = `Could not open '${shownName(file)}': `;
-  if (!isQcow2Error(error) || error.message.startsWith(prefix)) return error;
-  return new Qcow2Error(error.code, prefix + error.message, error.details, { cause: error });
 }

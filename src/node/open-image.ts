@@ -1,13 +1,13 @@
 import type { GivenSources } from '../image/given-files.ts';
 import { httpResolver, urlResolver } from '../image/http-resolver.ts';
-import { couldNotOpen, type SnapshotQuery } from '../image/identify.ts';
+import type { SnapshotQuery } from '../image/identify.ts';
 import { Image, type OpenOptions } from '../image/image.ts';
 import { type OutsideResolver, refusal } from '../image/open-gate.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { FileStorage } from '../storage/file.ts';
 import { folderGate, openThroughGate } from '../storage/file-gate.ts';
 import type { HttpOptions } from '../storage/http.ts';
-import { isHttpUrl } from '../storage/http-url.ts';
+import { couldNotOpen, isHttpUrl } from '../storage/http-url.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { nodeTransport, type OpenStorageOptions, openStorage } from './open-storage.ts';

@@ -1,11 +1,11 @@
 import { isQcow2Error, Qcow2Error } from '../../src/errors.ts';
 import type { BackingSource, GivenSources } from '../../src/image/given-files.ts';
-import { couldNotOpen, probe } from '../../src/image/identify.ts';
+import { probe } from '../../src/image/identify.ts';
 import { Image } from '../../src/image/image.ts';
 import { type Metadata, readMetadata } from '../../src/image/metadata.ts';
 import { type OutsideFile, refusal, requirePlainPath } from '../../src/image/open-gate.ts';
 import { BlobStorage } from '../../src/storage/blob.ts';
-import { isHttpUrl } from '../../src/storage/http-url.ts';
+import { couldNotOpen, isHttpUrl } from '../../src/storage/http-url.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 
 /** One file of the chain, as the page shows it. */

@@ -72,15 +72,14 @@ export class ConvertView {
       byId('convert-result').textContent =
         `${name}, ${sizeText(bytes)}, ${PLACES[where]}. sha256 ${sha256}`;
     } catch (error) {
-      if (this.#running !== running) return;
-      if (running.signal.aborted)
-        byId('convert-result').textContent = 'Stopped. Nothing of it was kept.';
-      else this.#say(messageOf(error));
+      if (this.#running === running && !running.signal.aborted) this.#say(messageOf(error));
     } finally {
       // Another image may have been opened, and its conversion begun.
       if (this.#running === running) {
         this.#running = undefined;
         this.#show(false);
+        if (running.signal.aborted)
+          byId('convert-result').textContent = 'Stopped. Nothing of it was kept.';
       }
     }
   }

@@ -1,8 +1,8 @@
 import { isQcow2Error, printable, Qcow2Error } from '../../src/errors.ts';
-import { couldNotOpen } from '../../src/image/identify.ts';
 import type { Image } from '../../src/image/image.ts';
 import { diskPicture } from '../../src/operations/disk-picture.ts';
 import { info } from '../../src/operations/info.ts';
+import { couldNotOpen } from '../../src/storage/http-url.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { filePicture } from '../model/file-picture.ts';
 import { placedCheck } from '../model/findings.ts';
