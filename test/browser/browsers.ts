@@ -128,6 +128,8 @@ async function startFirefox(profile: string, downloads: string): Promise<TestBro
       'network.captive-portal-service.enabled': false,
       'browser.download.folderList': 2,
       'browser.download.dir': downloads,
+      // It takes the focus from the page.
+      'browser.download.alwaysOpenPanel': false,
       'browser.helperApps.neverAsk.saveToDisk': 'application/octet-stream',
     },
   });
