@@ -29,7 +29,7 @@ export interface TestPage {
   press(key: TestKey): Promise<void>;
   /** Moves the mouse over the middle of an element. */
   hover(selector: string): Promise<void>;
-  /** Two fingers on a touch screen, from one distance to another about a place, in CSS pixels. */
+  /** Two fingers on a touch screen, one at a place, the other below it at one distance and then at another. */
   pinch(at: { x: number; y: number }, from: number, to: number): Promise<void>;
   resize(width: number, height: number): Promise<void>;
   screenshot(path: string): Promise<void>;
@@ -48,9 +48,9 @@ interface Finger {
   id: number;
 }
 
-/** Two fingers above each other: as they would scroll. */
+/** Two fingers, of which the lower one moves up and down: as it would scroll. */
 function fingers({ x, y }: { x: number; y: number }, apart: number): Finger[] {
-  return [-1, 1].map((side, id) => ({ x, y: y + (side * apart) / 2, id }));
+  return [0, apart].map((below, id) => ({ x, y: y + below, id }));
 }
 
 function steps(from: number, to: number): number[] {

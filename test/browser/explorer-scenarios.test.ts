@@ -146,7 +146,7 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
       `(() => {
         document.querySelector('#map').scrollIntoView({ block: 'center' });
         const { left, top, width, height } = document.querySelector('#map').getBoundingClientRect();
-        return { x: left + width / 4, y: top + height / 2 };
+        return { x: left + width / 4, y: top + height / 8 };
       })()`,
     );
     const scrolled = await explorer.page.evaluate(`window.scrollY`);

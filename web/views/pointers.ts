@@ -41,10 +41,6 @@ export function followPointers(element: HTMLElement, listener: PointerListener):
     if (!pressed.delete(event.pointerId) || event.type === 'pointercancel') return;
     if (pressed.size === 0 && moved <= TAP_PIXELS) listener.onTap(event.offsetX, event.offsetY);
   };
-  // Two fingers are for the picture, even where one lets the page scroll.
-  const keep = (event: TouchEvent) => event.touches.length > 1 && event.preventDefault();
-  element.addEventListener('touchstart', keep, { passive: false });
-  element.addEventListener('touchmove', keep, { passive: false });
   element.addEventListener('pointerup', end);
   element.addEventListener('pointercancel', end);
 }
