@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Image } from '../../src/image/image.ts';
+import { SurveyPlan } from '../../src/image/plan.ts';
 import { openImage } from '../../src/node.ts';
 import { CELL_KINDS, diskPicture } from '../../src/operations/disk-picture.ts';
 import { map } from '../../src/operations/map.ts';
@@ -118,6 +119,16 @@ test('of a damaged image, the picture is what can be decoded, and where the dama
   expect(damage).toMatchObject({ code: 'BAD_ENTRY', details: { guestOffset: 4096 } });
   expect(damage?.message).toMatch(/^L2 entry at offset 0x\w+ of .*: host offset 0x5200 is not/);
   await expect(image.read(0, new Uint8Array(8192))).rejects.toThrow(damage?.message);
+});
+
+test('a plan with damage in it is not read, whoever asks', async () => {
+  await using image = await Image.open(new MemoryStorage(damaged.bytes));
+  const plan = new SurveyPlan();
+  await image.withChain(async (chain) => {
+    await chain.map(0, 8192, plan);
+    expect(plan.count).toBe(2);
+    await expect(chain.execute(plan, 0, new Uint8Array(8192))).rejects.toThrow('to be read');
+  });
 });
 
 test('damage in a file below is damage of the disk', async () => {
