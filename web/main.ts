@@ -1,4 +1,5 @@
 import { printable } from '../src/errors.ts';
+import { isHttpUrl } from '../src/storage/http-url.ts';
 import { alertLine, byId, facts } from './dom.ts';
 import { plural, sizeText } from './model/sizes.ts';
 import { prepareSaving } from './save/convert-and-save.ts';
@@ -14,6 +15,7 @@ import { showStatistics } from './views/statistics.ts';
 import { showStructure } from './views/structure.ts';
 import { Tabs } from './views/tabs.ts';
 import { Client, Superseded } from './worker/client.ts';
+import type { Given } from './worker/messages.ts';
 
 /** Panels that are filled when they are first shown. */
 const VIEWS: Readonly<Record<string, View>> = {
@@ -45,21 +47,18 @@ function showPanel(name: string): void {
 }
 
 /** Opens an image and the files it names; the one before is let go of first. */
-async function open(files: readonly File[], url?: string): Promise<void> {
+async function open(given: readonly Given[]): Promise<void> {
   current.abort();
-  current = new AbortController();
-  const client = new Client(current.signal);
+  const control = new AbortController();
+  current = control;
   session = undefined;
   byId('error').hidden = true;
   byId('opening').hidden = false;
   byId('explorer').hidden = true;
   byId('welcome').hidden = true;
   try {
-    const opened = await client.ask('open', { files, ...(url !== undefined && { url }) });
-    const partitions = client.ask('partitions');
-    // Who shows them says what is wrong.
-    partitions.catch(() => undefined);
-    show({ client, opened, files, url, partitions, goTo });
+    show(await load(given, control), 'structure');
+    byId('name').focus({ preventScroll: true });
   } catch (error) {
     if (error instanceof Superseded) return;
     byId('error').replaceWith(Object.assign(alertLine(messageOf(error)), { id: 'error' }));
@@ -68,18 +67,45 @@ async function open(files: readonly File[], url?: string): Promise<void> {
   byId('opening').hidden = true;
 }
 
-function show(opened: Session): void {
+/** Opens the image that is open once more, with a further file it names. */
+async function give(file: Given): Promise<void> {
+  const before = session;
+  if (before === undefined) return;
+  const others = before.given.filter(({ as }) => as === undefined || as !== file.as);
+  const control = new AbortController();
+  try {
+    const opened = await load([...others, file], control);
+    if (session !== before) throw new Superseded('another image was opened');
+    current.abort();
+    current = control;
+    show(opened, 'files');
+    byId('tab-files').focus({ preventScroll: true });
+  } catch (error) {
+    control.abort();
+    throw error;
+  }
+}
+
+async function load(given: readonly Given[], control: AbortController): Promise<Session> {
+  const client = new Client(control.signal);
+  const opened = await client.ask('open', { given });
+  const partitions = client.ask('partitions');
+  // Who shows them says what is wrong.
+  partitions.catch(() => undefined);
+  return { client, opened, given, partitions, goTo, give };
+}
+
+function show(opened: Session, tab: string): void {
   session = opened;
   filled.clear();
   byId('explorer').hidden = false;
   byId('name').textContent = printable(opened.opened.name);
   document.title = `${opened.opened.name} – disk image explorer`;
-  byId('name').focus({ preventScroll: true });
   fill(byId('summary'), showSummary, opened);
   map.open(opened);
   hex.open(opened);
   convert.open(opened);
-  tabs.show('structure');
+  tabs.show(tab);
 }
 
 const showSummary: View = async (panel, { client, opened }) => {
@@ -130,13 +156,33 @@ byId('files').addEventListener('change', () => {
   const files = [...(input.files ?? [])];
   // The same file can be chosen again.
   input.value = '';
-  if (files.length > 0) open(files);
+  openAll(files);
 });
 
 byId('open-url').addEventListener('submit', (event) => {
   event.preventDefault();
-  open([], byId<HTMLInputElement>('url').value);
+  openAll(urlsIn(byId<HTMLInputElement>('url').value));
 });
+
+// Anywhere but in a field, what is pasted is meant to be opened.
+window.addEventListener('paste', (event) => {
+  if (event.target instanceof HTMLInputElement) return;
+  const { files, text } = contentOf(event.clipboardData);
+  openAll(files.length > 0 ? files : urlsIn(text).filter(isHttpUrl));
+});
+
+function openAll(sources: readonly Given['source'][]): void {
+  if (sources.length > 0) open(sources.map((source) => ({ source })));
+}
+
+/** Spaces have no place in a URL. */
+function urlsIn(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word !== '');
+}
+
+function contentOf(data: DataTransfer | null): { files: File[]; text: string } {
+  return { files: [...(data?.files ?? [])], text: data?.getData('text/plain') ?? '' };
+}
 
 /** How many elements with something dragged over them were entered and not left. */
 let entered = 0;
@@ -151,8 +197,8 @@ window.addEventListener('dragover', (event) => event.preventDefault());
 window.addEventListener('drop', (event) => {
   event.preventDefault();
   showDrop(0);
-  const files = [...(event.dataTransfer?.files ?? [])];
-  if (files.length > 0) open(files);
+  const { files, text } = contentOf(event.dataTransfer);
+  openAll(files.length > 0 ? files : urlsIn(text).filter(isHttpUrl));
 });
 
 // The page works without a network from here on.

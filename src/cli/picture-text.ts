@@ -15,6 +15,7 @@ const MARKS: Readonly<Record<(typeof CELL_KINDS)[number], string>> = {
   data: '█',
   compressed: '▓',
   shared: '▚',
+  damaged: '!',
 };
 
 /** A picture of a disk in block characters: rows from its beginning to its end, and a legend. */

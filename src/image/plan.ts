@@ -1,5 +1,7 @@
+import type { Qcow2Error } from '../errors.ts';
 import {
   RUN_DATA,
+  RUN_INVALID,
   RUN_UNALLOCATED,
   RUN_UNALLOCATED_SUBCLUSTER,
   RUN_ZERO_ALLOCATED,
@@ -37,6 +39,14 @@ export class Plan {
     this.count = 0;
   }
 
+  /**
+   * Takes guest bytes whose entry breaks a rule: by an error, since nothing may be read there.
+   * @throws Qcow2Error what `error` makes
+   */
+  pushInvalid(_layer: number, _guest: number, _length: number, error: () => Qcow2Error): void {
+    throw error();
+  }
+
   /** Appends a run; one that continues the last run in guest and host space is merged with it. */
   push(kind: number, layer: number, guest: number, length: number, host: number, aux = 0): void {
     if (length <= 0) return;
@@ -71,7 +81,7 @@ export class Plan {
     const last = this.count - 1;
     if (last < 0 || this.kind[last] !== kind || this.layer[last] !== layer) return false;
     if (hasPlace(kind)) return this.host[last]! + this.length[last]! === host;
-    return kind === RUN_UNALLOCATED || kind === RUN_ZERO_PLAIN;
+    return kind === RUN_UNALLOCATED || kind === RUN_ZERO_PLAIN || kind === RUN_INVALID;
   }
 
   #grow(): void {
@@ -86,6 +96,22 @@ export class Plan {
     this.length = wider(new Float64Array(capacity), this.length);
     this.host = wider(new Float64Array(capacity), this.host);
     this.aux = wider(new Float64Array(capacity), this.aux);
+  }
+}
+
+/** A plan for looking at a damaged image: invalid entries are runs of their own, which nobody can read. */
+export class SurveyPlan extends Plan {
+  /** What is wrong with the first of them; of all plans since this one was made. */
+  damage: Qcow2Error | undefined;
+
+  override pushInvalid(
+    layer: number,
+    guest: number,
+    length: number,
+    error: () => Qcow2Error,
+  ): void {
+    this.damage ??= error();
+    this.push(RUN_INVALID, layer, guest, length, 0);
   }
 }
 

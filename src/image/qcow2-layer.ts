@@ -93,7 +93,11 @@ export class Qcow2Layer implements Layer {
       const tableEnd = behind ? end : Math.min(end, (l1Index + 1) * coverage);
       const found = this.#lookUpL1(l1Index);
       const l2Offset = typeof found === 'number' ? found : await found;
-      if (l2Offset !== 0) {
+      if (this.#isInvalidTable(l2Offset)) {
+        const error = () => this.#invalidTable(l2Offset, l1Index);
+        plan.pushInvalid(depth, position, tableEnd - position, error);
+        position = tableEnd;
+      } else if (l2Offset !== 0) {
         const base = l1Index * coverage;
         position = await this.#mapTable(l2Offset, base, position, tableEnd, depth, plan);
       } else {
@@ -174,12 +178,10 @@ export class Qcow2Layer implements Layer {
         if (to <= from) continue;
         if (kind === RUN_INVALID) {
           const index = entry + done + Math.floor(runs.first(i) / unitsPerEntry);
-          throw invalidEntry(this, runs.aux(i), runs.host(i), {
-            offset: l2Offset + index * l2EntrySize,
-            guestOffset: guest,
-          });
-        }
-        if (kind === RUN_COMPRESSED)
+          const where = { offset: l2Offset + index * l2EntrySize, guestOffset: guest };
+          const error = () => invalidEntry(this, runs.aux(i), runs.host(i), where);
+          plan.pushInvalid(depth, from, to - from, error);
+        } else if (kind === RUN_COMPRESSED)
           plan.push(kind, depth, from, to - from, runs.host(i), runs.aux(i));
         else plan.push(kind, depth, from, to - from, runs.host(i) + (from - guest));
       }
@@ -194,33 +196,36 @@ export class Qcow2Layer implements Layer {
     if (l1Index >= this.#l1.entries) return 0;
     const at = this.#l1.offset + l1Index * 8;
     const pointer = this.#context.tables.pointer(this.#tableStorage, at);
-    const read = (from: number): number => this.#readL1(l1Index, at, from);
+    const read = (from: number): number => this.#readL1(l1Index, from);
     return typeof pointer === 'number' ? read(pointer) : pointer.then(read);
   }
 
-  #readL1(l1Index: number, at: number, pointer: number): number {
+  #readL1(l1Index: number, pointer: number): number {
     const bytes = this.#context.kernel.arena.u8;
     // Bits 9..55 (section 7), as bytes: no double holds the whole word.
     let l2Offset = 0;
     for (let i = 1; i < 7; i++) l2Offset = l2Offset * 256 + bytes[pointer + i]!;
     l2Offset = (l2Offset - (l2Offset % 2)) * 256;
-    if (l2Offset !== 0) this.#requireTable(l2Offset, at);
     this.#l1Index = l1Index;
     this.#l2Offset = l2Offset;
     return l2Offset;
   }
 
-  #requireTable(l2Offset: number, entryOffset: number): void {
-    const where = { structure: 'L1 entry', offset: entryOffset, value: l2Offset };
-    const at = `L1 entry at offset ${hex(entryOffset)} of '${this.storage.name}'`;
+  #isInvalidTable(l2Offset: number): boolean {
+    return l2Offset % this.clusterSize !== 0 || l2Offset >= this.storage.size;
+  }
+
+  #invalidTable(l2Offset: number, l1Index: number): Qcow2Error {
+    const offset = this.#l1.offset + l1Index * 8;
+    const guestOffset = l1Index * this.geometry.l2Coverage;
+    const where = { structure: 'L1 entry', offset, value: l2Offset, guestOffset };
+    const at = `L1 entry at offset ${hex(offset)} of '${this.storage.name}'`;
     if (l2Offset % this.clusterSize !== 0) {
       const text = `${at}: L2 table offset ${hex(l2Offset)} is not cluster aligned`;
-      throw new Qcow2Error('BAD_ENTRY', text, where);
+      return new Qcow2Error('BAD_ENTRY', text, where);
     }
-    if (l2Offset >= this.storage.size) {
-      const text = `${at}: L2 table offset ${hex(l2Offset)} is past the end of the file (${hex(this.storage.size)}); the file is truncated`;
-      throw new Qcow2Error('TRUNCATED', text, where);
-    }
+    const text = `${at}: L2 table offset ${hex(l2Offset)} is past the end of the file (${hex(this.storage.size)}); the file is truncated`;
+    return new Qcow2Error('TRUNCATED', text, where);
   }
 
   #requireWholeL1(): void {

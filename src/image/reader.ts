@@ -1,6 +1,6 @@
 import type { Codec } from '../codecs/codec.ts';
 import { hex, Qcow2Error } from '../errors.ts';
-import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
+import { RUN_COMPRESSED, RUN_DATA, RUN_INVALID } from '../kernel/abi.ts';
 import type { Arena, Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Layer } from './layer.ts';
@@ -65,6 +65,7 @@ export class Reader {
         if (!this.#isStaged(plan, i)) await this.#stage(plan, i);
         this.#decompress(plan, i, part);
       } else {
+        if (kind === RUN_INVALID) throw new Error('a plan for looking at an image was to be read');
         part.fill(0);
       }
     }

@@ -1,4 +1,3 @@
-import { Qcow2Error } from '../errors.ts';
 import type { GivenSources } from '../image/given-files.ts';
 import { httpResolver, urlResolver } from '../image/http-resolver.ts';
 import type { SnapshotQuery } from '../image/identify.ts';
@@ -9,7 +8,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { FileStorage } from '../storage/file.ts';
 import { folderGate, openThroughGate } from '../storage/file-gate.ts';
 import type { HttpOptions } from '../storage/http.ts';
-import { isHttpUrl, shownName } from '../storage/http-url.ts';
+import { couldNotOpen, isHttpUrl } from '../storage/http-url.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { nodeTransport, type OpenStorageOptions, openStorage } from './open-storage.ts';
@@ -210,11 +209,4 @@ export async function openChain(file: string, options: OpenImageOptions = {}): P
     await image.close();
     throw couldNotOpen(error, file);
   }
-}
-
-/** The error with the words scripts look for in front. */
-function couldNotOpen(error: unknown, file: string): unknown {
-  const prefix = `Could not open '${shownName(file)}': `;
-  if (!(error instanceof Qcow2Error) || error.message.startsWith(prefix)) return error;
-  return new Qcow2Error(error.code, prefix + error.message, error.details, { cause: error });
 }

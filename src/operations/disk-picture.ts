@@ -1,7 +1,7 @@
 import { Qcow2Error } from '../errors.ts';
 import type { Image } from '../image/image.ts';
-import { isUnallocated, Plan } from '../image/plan.ts';
-import { RUN_COMPRESSED, RUN_DATA } from '../kernel/abi.ts';
+import { isUnallocated, type Plan, SurveyPlan } from '../image/plan.ts';
+import { RUN_COMPRESSED, RUN_DATA, RUN_INVALID } from '../kernel/abi.ts';
 import { type OperationControl, pacer } from './control.ts';
 import { eachSharedRange } from './shared-ranges.ts';
 
@@ -22,11 +22,13 @@ export const CELL_KINDS = [
   'data',
   'compressed',
   'shared',
+  'damaged',
 ] as const;
 
 /**
  * `unallocated`: stored nowhere; `zero`: known to be zeros; `backing`: stored in a file below; `data` and
- * `compressed`: stored in this image; `shared`: so are internal snapshots, by the same clusters.
+ * `compressed`: stored in this image; `shared`: so are internal snapshots, by the same clusters;
+ * `damaged`: the entry that says it breaks a rule, so that nothing can be read there.
  */
 export type CellKind = (typeof CELL_KINDS)[number];
 
@@ -40,6 +42,8 @@ export interface DiskPicture {
   bytes: Record<Exclude<CellKind, 'shared'>, number>;
   /** Bytes of the disk in clusters that internal snapshots have, too. */
   sharedBytes: number;
+  /** What is wrong with the first entry that breaks a rule; absent: none does. */
+  damage?: Qcow2Error;
 }
 
 /** How a picture is taken. */
@@ -58,11 +62,12 @@ const BACKING = CELL_KINDS.indexOf('backing');
 const DATA = CELL_KINDS.indexOf('data');
 const COMPRESSED = CELL_KINDS.indexOf('compressed');
 const SHARED = CELL_KINDS.indexOf('shared');
+const DAMAGED = CELL_KINDS.indexOf('damaged');
 
 /**
- * What is where on a disk, as a picture needs it: from the tables alone, no guest data is read.
- * @throws Qcow2Error INVALID_ARGUMENT; ABORTED; BAD_ENTRY, TRUNCATED, IO, and those of opening the
- *   files below
+ * What is where on a disk, as a picture needs it: from the tables alone, no guest data is read. Of a damaged
+ * image it shows what can be decoded, and where the damage is.
+ * @throws Qcow2Error INVALID_ARGUMENT; ABORTED; IO; and those of opening the files below
  * @example
  * import { diskPicture, openImage } from 'qcow2';
  *
@@ -84,7 +89,7 @@ export async function diskPicture(
   const cellBytes = cellLength(size, image.metadata?.geometry.clusterSize ?? RAW_CELL, maxCells);
   const painter = new Painter(cellBytes, new Uint8Array(Math.ceil(size / cellBytes)));
   const step = pacer(signal, 'the picture');
-  const plan = new Plan();
+  const plan = new SurveyPlan();
   for (let at = 0; at < size; ) {
     await step();
     at = await image.map(at, Math.min(size, at + WINDOW_BYTES), plan);
@@ -96,7 +101,9 @@ export async function diskPicture(
     painter.cover(SHARED, start, length);
     sharedBytes += Math.min(length, size - start);
   }
-  return { cellBytes, cells: painter.cells, bytes: painter.bytes, sharedBytes };
+  const { damage } = plan;
+  const { cells, bytes } = painter;
+  return { cellBytes, cells, bytes, sharedBytes, ...(damage && { damage }) };
 }
 
 /** Whole clusters, doubled until the cells are few enough. */
@@ -108,6 +115,7 @@ function cellLength(size: number, clusterSize: number, maxCells: number): number
 
 function kindOf(plan: Plan, i: number): number {
   const kind = plan.kind[i]!;
+  if (kind === RUN_INVALID) return DAMAGED;
   if (kind === RUN_DATA || kind === RUN_COMPRESSED) {
     if (plan.layer[i] !== 0) return BACKING;
     return kind === RUN_DATA ? DATA : COMPRESSED;
@@ -123,6 +131,7 @@ class Painter {
     backing: 0,
     data: 0,
     compressed: 0,
+    damaged: 0,
   };
   readonly #cellBytes: number;
 

@@ -9,6 +9,7 @@ export const KIND_LABELS: Readonly<Record<CellKind, string>> = {
   data: 'data',
   compressed: 'compressed',
   shared: 'shared with snapshots',
+  damaged: 'damaged',
 };
 
 /** Told apart by people who see few colours, too, on white and on black. */
@@ -19,6 +20,7 @@ export const KIND_COLOURS: Readonly<Record<CellKind, string>> = {
   data: '#0072b2',
   compressed: '#e69f00',
   shared: '#009e73',
+  damaged: '#e4002b',
 };
 
 const SIDE_PIXELS = 512;

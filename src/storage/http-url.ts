@@ -1,4 +1,4 @@
-import { Qcow2Error } from '../errors.ts';
+import { isQcow2Error, Qcow2Error } from '../errors.ts';
 
 /** Whether a name is an address of a web server rather than a path. */
 export function isHttpUrl(name: string): boolean {
@@ -62,6 +62,13 @@ export function shownName(name: string): string {
   const [, start = '', query] = /^([^?#]*)(\?)?/.exec(name)!;
   const withoutUser = start.replace(/^https?:\/\/[^/\\]*@/i, `${scheme}//`);
   return query === undefined ? withoutUser : `${withoutUser}?...`;
+}
+
+/** The error of opening a file or URL, with the words scripts look for in front. */
+export function couldNotOpen(error: unknown, name: string): unknown {
+  const prefix = `Could not open '${shownName(name)}': `;
+  if (!isQcow2Error(error) || error.message.startsWith(prefix)) return error;
+  return new Qcow2Error(error.code, prefix + error.message, error.details, { cause: error });
 }
 
 /**

@@ -27,6 +27,10 @@ export interface TestPage {
   setFiles(selector: string, paths: readonly string[]): Promise<void>;
   click(selector: string): Promise<void>;
   press(key: TestKey): Promise<void>;
+  /** Moves the mouse over the middle of an element. */
+  hover(selector: string): Promise<void>;
+  /** Two fingers on a touch screen, one at a place, the other below it at one distance and then at another. */
+  pinch(at: { x: number; y: number }, from: number, to: number): Promise<void>;
   resize(width: number, height: number): Promise<void>;
   screenshot(path: string): Promise<void>;
 }
@@ -35,6 +39,22 @@ export interface TestPage {
 export interface TestBrowser {
   open(): Promise<TestPage>;
   close(): Promise<void>;
+}
+
+/** A finger on a touch screen. */
+interface Finger {
+  x: number;
+  y: number;
+  id: number;
+}
+
+/** Two fingers, of which the lower one moves up and down: as it would scroll. */
+function fingers({ x, y }: { x: number; y: number }, apart: number): Finger[] {
+  return [0, apart].map((below, id) => ({ x, y: y + below, id }));
+}
+
+function steps(from: number, to: number): number[] {
+  return Array.from({ length: 10 }, (_, i) => from + ((to - from) * (i + 1)) / 10);
 }
 
 const POLL_MILLISECONDS = 50;
@@ -74,6 +94,16 @@ function chromiumPage(page: Page): TestPage {
     setFiles: (selector, paths) => page.setInputFiles(selector, [...paths]),
     click: (selector) => page.click(selector),
     press: (key) => page.keyboard.press(key),
+    hover: (selector) => page.hover(selector),
+    async pinch(at, from, to) {
+      const session = await page.context().newCDPSession(page);
+      const send = (type: 'touchStart' | 'touchMove' | 'touchEnd', touchPoints: Finger[]) =>
+        session.send('Input.dispatchTouchEvent', { type, touchPoints });
+      await send('touchStart', fingers(at, from));
+      for (const apart of steps(from, to)) await send('touchMove', fingers(at, apart));
+      await send('touchEnd', []);
+      await session.detach();
+    },
     resize: (width, height) => page.setViewportSize({ width, height }),
     screenshot: async (path) => void (await page.screenshot({ path })),
   };
@@ -98,6 +128,8 @@ async function startFirefox(profile: string, downloads: string): Promise<TestBro
       'network.captive-portal-service.enabled': false,
       'browser.download.folderList': 2,
       'browser.download.dir': downloads,
+      // It takes the focus from the page.
+      'browser.download.alwaysOpenPanel': false,
       'browser.helperApps.neverAsk.saveToDisk': 'application/octet-stream',
     },
   });
@@ -123,6 +155,15 @@ function firefoxPage(page: FirefoxPage): TestPage {
     },
     click: (selector) => page.click(selector),
     press: (key) => page.keyboard.press(key),
+    hover: (selector) => page.hover(selector),
+    async pinch(at, from, to) {
+      const touches: Awaited<ReturnType<typeof page.touchscreen.touchStart>>[] = [];
+      for (const { x, y } of fingers(at, from))
+        touches.push(await page.touchscreen.touchStart(x, y));
+      for (const apart of steps(from, to))
+        for (const [i, { x, y }] of fingers(at, apart).entries()) await touches[i]!.move(x, y);
+      for (const touch of touches) await touch.end();
+    },
     resize: (width, height) => page.setViewport({ width, height }),
     screenshot: async (path) => void (await page.screenshot({ path: path as `${string}.png` })),
   };

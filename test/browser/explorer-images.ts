@@ -2,11 +2,6 @@ import { writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildImage } from '../hostile/builder.ts';
-import { World } from '../hostile/fixture.ts';
-import { header } from '../hostile/fixtures/header.ts';
-import { mapping } from '../hostile/fixtures/mapping.ts';
-import { tables } from '../hostile/fixtures/tables.ts';
-import { truncated } from '../hostile/fixtures/truncated.ts';
 import { qemuImg, qemuIo } from '../oracle/tools.ts';
 import { makeContent } from '../support/data.ts';
 import { EFI_GUID, gptDisk, LINUX_GUID } from '../web/disks.ts';
@@ -16,13 +11,6 @@ const DISK_BYTES = 2048 * MIB;
 
 /** Where the disk of `overlay.qcow2` has bytes of its base, and which. */
 export const BASE_DATA = { offset: 8 * MIB, bytes: makeContent('mixed', 3 * MIB, 4) };
-
-const hostile = [header, tables, mapping, truncated].flatMap((fixtures) =>
-  fixtures.filter(({ stage }) => stage !== 'never').filter((_, i) => i % 12 === 0),
-);
-
-/** Names of hostile images in the folder of `makeExplorerImages`. */
-export const HOSTILE: readonly string[] = hostile.map((_, i) => `hostile-${i}.qcow2`);
 
 /** Makes all images the explorer is tested with. */
 export async function makeExplorerImages(folder: string): Promise<void> {
@@ -48,7 +36,6 @@ export async function makeExplorerImages(folder: string): Promise<void> {
   );
   writeFileSync(at('disk.data'), Buffer.alloc(65536, 'data file '));
   writeFileSync(at('damaged.qcow2'), damaged());
-  makeHostile(folder);
 }
 
 /** A partitioned disk, compressed, below an image with snapshot and bitmap. */
@@ -81,11 +68,4 @@ function damaged(): Uint8Array {
   view.setBigUint64(l2, 0n);
   view.setBigUint64(l2 + 16, view.getBigUint64(l2 + 16) & ~(1n << 63n));
   return image.bytes;
-}
-
-function makeHostile(folder: string): void {
-  const world = new World(join(folder, 'world'));
-  hostile.forEach((fixture, i) => {
-    writeFileSync(join(folder, `hostile-${i}.qcow2`), fixture.make(world).bytes);
-  });
 }

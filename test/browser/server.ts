@@ -16,6 +16,8 @@ const TYPES: Readonly<Record<string, string>> = {
 export class StaticServer {
   /** Paths that were asked for, in order. */
   readonly requested: string[] = [];
+  /** Bytes of files in all answers. */
+  sentBytes = 0;
   /** Those that were not there. */
   readonly missing: string[] = [];
   readonly #folders: Readonly<Record<string, string>>;
@@ -74,6 +76,9 @@ export class StaticServer {
       ...(policy !== null && { 'Content-Security-Policy': policy }),
     });
     if (request.method === 'HEAD' || file.size === 0) response.end();
-    else createReadStream(path, { start, end }).pipe(response);
+    else {
+      this.sentBytes += end - start + 1;
+      createReadStream(path, { start, end }).pipe(response);
+    }
   }
 }

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { buildImage } from '../hostile/builder.ts';
 import { qemuImg, qemuIo, subject } from '../oracle/tools.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
@@ -44,4 +45,18 @@ test('a picture is of the whole disk, and of an image that can be read', async (
   const missing = await subject(['map', '--svg', 'other.svg', 'missing.qcow2'], folder);
   expect(missing.status).toBe(1);
   expect(missing.stderr.split('\n').length).toBe(2);
+});
+
+test('a damaged image has its picture, and the error of it', async () => {
+  const image = buildImage({ clusters: 'HHHH' }).l2(1, (1n << 63n) | 0x5200n);
+  writeFileSync(join(folder, 'damaged.qcow2'), image.bytes);
+  const line = /^qcow2: L2 entry at offset 0x\w+ of 'damaged.qcow2' \(guest offset 0x1000\): .*\n$/;
+  const graph = await subject(['map', '--graph', 'damaged.qcow2'], folder);
+  expect(graph.status).toBe(1);
+  expect(graph.stderr).toMatch(line);
+  expect(graph.stdout).toMatch(/0 B █!██·+\n(?:.*\n)*! damaged: 4 KiB\n/);
+  const svg = await subject(['map', '--svg', 'damaged.svg', 'damaged.qcow2'], folder);
+  expect(svg.status).toBe(1);
+  expect(svg.stderr).toMatch(line);
+  expect(readFileSync(join(folder, 'damaged.svg'), 'utf8')).toContain('damaged: 4 KiB');
 });

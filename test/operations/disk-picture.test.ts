@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Image } from '../../src/image/image.ts';
+import { SurveyPlan } from '../../src/image/plan.ts';
 import { openImage } from '../../src/node.ts';
 import { CELL_KINDS, diskPicture } from '../../src/operations/disk-picture.ts';
 import { map } from '../../src/operations/map.ts';
 import { pictureSvg } from '../../src/operations/picture-svg.ts';
+import { MemoryStorage } from '../../src/storage/memory.ts';
+import { buildImage } from '../hostile/builder.ts';
 import { qemuImg, qemuIo } from '../oracle/tools.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
@@ -52,6 +56,7 @@ test('each cluster is what the map says, or shared with a snapshot', async () =>
     backing: 4 * k,
     data: 3 * k,
     compressed: k,
+    damaged: 0,
   });
   expect(sharedBytes).toBe(k);
 });
@@ -91,4 +96,50 @@ test('the drawing names the kinds there are, and what it is called does no harm'
 
 test('a picture has one cell at least', async () => {
   await expect(pictureOf('disk.qcow2', 0)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+});
+
+const damaged = buildImage({ clusters: 'HHZHCH', size: 1024 * 4096 })
+  .l2(1, (1n << 63n) | 0x5200n)
+  .l2(3, (1n << 63n) | (1n << 40n))
+  .l2(6, 0x200n);
+damaged.u64(damaged.at.l1 + 8, (1n << 63n) | 0x4200n);
+
+test('of a damaged image, the picture is what can be decoded, and where the damage is', async () => {
+  await using image = await Image.open(new MemoryStorage(damaged.bytes));
+  const { cells, bytes, damage } = await diskPicture(image);
+  const kinds = Array.from(cells.subarray(0, 7), (kind) => CELL_KINDS[kind]);
+  expect(kinds).toEqual(['data', 'damaged', 'zero', 'damaged', 'compressed', 'data', 'damaged']);
+  // The second table is not to be had at all.
+  expect([511, 512, 1023].map((i) => CELL_KINDS[cells[i]!])).toEqual([
+    'unallocated',
+    'damaged',
+    'damaged',
+  ]);
+  expect(bytes).toMatchObject({ data: 2 * 4096, damaged: (3 + 512) * 4096 });
+  expect(damage).toMatchObject({ code: 'BAD_ENTRY', details: { guestOffset: 4096 } });
+  expect(damage?.message).toMatch(/^L2 entry at offset 0x\w+ of .*: host offset 0x5200 is not/);
+  await expect(image.read(0, new Uint8Array(8192))).rejects.toThrow(damage?.message);
+});
+
+test('a plan with damage in it is not read, whoever asks', async () => {
+  await using image = await Image.open(new MemoryStorage(damaged.bytes));
+  const plan = new SurveyPlan();
+  await image.withChain(async (chain) => {
+    await chain.map(0, 8192, plan);
+    expect(plan.count).toBe(2);
+    await expect(chain.execute(plan, 0, new Uint8Array(8192))).rejects.toThrow('to be read');
+  });
+});
+
+test('damage in a file below is damage of the disk', async () => {
+  const top = buildImage({
+    clusters: 'H',
+    size: 1024 * 4096,
+    backing: { name: 'b', format: 'qcow2' },
+  });
+  const options = { backingFile: new MemoryStorage(damaged.bytes) };
+  await using image = await Image.open(new MemoryStorage(top.bytes), options);
+  const { cells } = await diskPicture(image);
+  const kinds = Array.from(cells.subarray(0, 3), (kind) => CELL_KINDS[kind]);
+  expect(kinds).toEqual(['data', 'damaged', 'zero']);
 });

@@ -27,7 +27,7 @@ const TIME_LIMIT = 3000;
 
 /** Everything the page shows of an image; what is wrong with it has to be an error in one line. */
 async function lookAt(storage: Storage): Promise<void> {
-  const opened = await attempt(() => openFiles([storage]));
+  const opened = await attempt(() => openFiles([{ storage }]));
   if (opened === undefined) return;
   const { image } = opened;
   if (image.metadata !== undefined) {

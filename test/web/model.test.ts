@@ -9,7 +9,7 @@ import { gridOf, OUTSIDE } from '../../web/model/grid.ts';
 import { extensionRows, featureRows, headerRows } from '../../web/model/header-rows.ts';
 import { indexAt, placeOf } from '../../web/model/hilbert-place.ts';
 import { inspect } from '../../web/model/inspection.ts';
-import { openFiles } from '../../web/model/open-files.ts';
+import { openFiles, ownName } from '../../web/model/open-files.ts';
 import { parseOffset, shareText, sizeText } from '../../web/model/sizes.ts';
 import { gatherStatistics } from '../../web/model/statistics.ts';
 import { buildImage, type ImageSpec } from '../hostile/builder.ts';
@@ -64,16 +64,16 @@ test('sizes and offsets as people write them', () => {
   ]);
 });
 
+const given = (...storages: Storage[]) => storages.map((storage) => ({ storage }));
+
 describe('files opened together', () => {
   const below = { backing: { name: '/far/away/base.qcow2', format: 'qcow2' }, clusters: 'H.' };
 
   test('the image is the one that no other names; names are taken by their last part', async () => {
     const base = built('base.qcow2', { clusters: 'HHH' });
-    const { image, chain, unused } = await openFiles([
-      base,
-      named('notes.txt', new Uint8Array(600)),
-      built('top.qcow2', below),
-    ]);
+    const { image, chain, unused } = await openFiles(
+      given(base, named('notes.txt', new Uint8Array(600)), built('top.qcow2', below)),
+    );
     expect(image.storage.name).toBe('top.qcow2');
     expect(chain.map(({ role, name, refusal }) => [role, name, refusal])).toEqual([
       ['image', 'top.qcow2', undefined],
@@ -88,7 +88,7 @@ describe('files opened together', () => {
   });
 
   test('what nobody gave is mapped, and reading it is an error', async () => {
-    const { image, chain } = await openFiles([built('top.qcow2', below)]);
+    const { image, chain } = await openFiles(given(built('top.qcow2', below)));
     const why =
       "backing file '/far/away/base.qcow2' named by 'top.qcow2' is not opened: open it together with the image";
     expect(chain[1]).toMatchObject({ role: 'backing file', refusal: why });
@@ -102,11 +102,11 @@ describe('files opened together', () => {
   test('a data file given, and not given', async () => {
     const top = { dataFile: { name: 'disk.data' }, clusters: 'HZ' };
     const data = named('disk.data', new Uint8Array(65536).fill(7));
-    const given = await openFiles([data, built('top.qcow2', top)]);
+    const both = await openFiles(given(data, built('top.qcow2', top)));
     const bytes = new Uint8Array(512);
-    await given.image.read(0, bytes);
+    await both.image.read(0, bytes);
     expect(bytes[0]).toBe(7);
-    const { image } = await openFiles([built('top.qcow2', top)]);
+    const { image } = await openFiles(given(built('top.qcow2', top)));
     await expect(image.read(0, bytes)).rejects.toThrow("data file 'disk.data'");
   });
 
@@ -114,30 +114,61 @@ describe('files opened together', () => {
     ['a protocol', { name: 'nbd://host/x', format: 'raw' }, 'protocols are not followed'],
     ['itself', { name: 'top.qcow2', format: 'qcow2' }, 'it is already part of the chain'],
   ])('%s is not opened', async (_, backing, why) => {
-    const { chain } = await openFiles([built('top.qcow2', { backing })]);
+    const { chain } = await openFiles(given(built('top.qcow2', { backing })));
     expect(chain[1]?.refusal).toContain(why);
   });
 
   test('a probed backing file that names a further file is not believed', async () => {
-    const { chain } = await openFiles([
-      built('top.qcow2', { backing: { name: 'base.qcow2' } }),
-      built('base.qcow2', { backing: { name: 'secret', format: 'raw' } }),
-    ]);
+    const { chain } = await openFiles(
+      given(
+        built('top.qcow2', { backing: { name: 'base.qcow2' } }),
+        built('base.qcow2', { backing: { name: 'secret', format: 'raw' } }),
+      ),
+    );
     expect(chain).toHaveLength(2);
     expect(chain[1]?.refusal).toContain('its format is not recorded and it names a further file');
   });
 
-  test('files that name each other come to an end', async () => {
-    const { chain } = await openFiles([
-      built('a.qcow2', { backing: { name: 'b.qcow2', format: 'qcow2' } }),
-      built('b.qcow2', { backing: { name: 'a.qcow2', format: 'qcow2' } }),
+  test('a file given for a name is that file, whatever its own name', async () => {
+    const base = {
+      storage: built('other (1).qcow2', { clusters: 'HHH' }),
+      as: '/far/away/base.qcow2',
+    };
+    const top = { storage: built('top.qcow2', below) };
+    const { chain } = await openFiles([base, top]);
+    expect(chain.map(({ name, given, namedBy }) => [name, given, namedBy])).toEqual([
+      ['top.qcow2', 1, undefined],
+      ['other (1).qcow2', 0, undefined],
     ]);
+    expect((await openFiles([top])).chain[1]).toMatchObject({ namedBy: 0 });
+    const refused = built('top.qcow2', { backing: { name: 'nbd://host/x', format: 'raw' } });
+    const as = 'nbd://host/x';
+    const { chain: other } = await openFiles([{ storage: refused }, { ...base, as }]);
+    expect(other[1]?.refusal).toContain('protocols are not followed');
+    expect(other[1]?.namedBy).toBeUndefined();
+  });
+
+  test('of a file at a URL the last part of the path counts', async () => {
+    const base = built('https://host/images/my%20base.qcow2?...', { clusters: 'HHH' });
+    const backing = { name: 'my base.qcow2', format: 'qcow2' };
+    const { chain } = await openFiles(given(base, built('top.qcow2', { backing })));
+    expect(chain.map((file) => file.given)).toEqual([1, 0]);
+    expect(ownName({ name: 'https://host/100%.raw' })).toBe('100%.raw');
+  });
+
+  test('files that name each other come to an end', async () => {
+    const { chain } = await openFiles(
+      given(
+        built('a.qcow2', { backing: { name: 'b.qcow2', format: 'qcow2' } }),
+        built('b.qcow2', { backing: { name: 'a.qcow2', format: 'qcow2' } }),
+      ),
+    );
     expect(chain.map(({ refusal }) => refusal !== undefined)).toEqual([false, false, true]);
   });
 
   test('what is no image is said as elsewhere', async () => {
     const vmdk = named('x.vmdk', new TextEncoder().encode('KDMV'.padEnd(512)));
-    await expect(openFiles([vmdk])).rejects.toThrow("'x.vmdk' is a vmdk image");
+    await expect(openFiles(given(vmdk))).rejects.toThrow("'x.vmdk' is a vmdk image");
   });
 });
 
@@ -229,6 +260,27 @@ describe('one image', () => {
     const image = await Image.open(storage);
     expect((await filePicture(image)).bytes.leaked).toBe(4096);
     expect((await check(storage)).leaks).toBe(1);
+  });
+
+  test.each<[string, ImageSpec]>([
+    ['the header of LUKS', { luks: {} }],
+    [
+      'a snapshot table of several clusters',
+      { snapshots: Array.from({ length: 120 }, () => ({})) },
+    ],
+    ['bitmaps', { bitmaps: [{}, {}] }],
+  ])('%s is not taken for leaked', async (_, more) => {
+    const storage = built('x.qcow2', { clusters: 'HH', ...more });
+    const { leaks } = await check(storage);
+    const { bytes } = await filePicture(await Image.open(storage));
+    expect({ leaked: bytes.leaked }).toEqual({ leaked: leaks * 4096 });
+  });
+
+  test('statistics and picture of a damaged image leave out what is damaged', async () => {
+    const image = buildImage({ clusters: 'HHHC' }).l2(1, (1n << 63n) | 0x5200n);
+    const statistics = await gatherStatistics(await Image.open(named('x.qcow2', image.bytes)));
+    expect(statistics).toMatchObject({ dataBytes: 8192, runs: 2, compressedClusters: 1 });
+    expect(statistics.damage).toMatch(/^L2 entry at offset .* is not cluster aligned$/);
   });
 
   test('findings have their place on the disk', async () => {

@@ -3,8 +3,10 @@ import {
   compressedClusters,
   decodeCompressedDescriptor,
 } from '../../src/format/compressed-descriptor.ts';
+import { align8 } from '../../src/format/fields.ts';
 import { findExtension } from '../../src/format/header-extensions.ts';
 import { MAX_L1_ENTRIES } from '../../src/format/limits.ts';
+import { snapshotBytes } from '../../src/format/snapshot-table.ts';
 import { l2OffsetAt, readL1 } from '../../src/image/cluster-tree.ts';
 import type { Image } from '../../src/image/image.ts';
 import type { Metadata } from '../../src/image/metadata.ts';
@@ -93,6 +95,8 @@ class FileWalker {
   async walkActive(): Promise<void> {
     const { l1TableOffset: offset, l1Size: entries } = this.#metadata.header;
     this.#mark('header', 0, this.#clusterSize);
+    const encryption = findExtension(this.#metadata.extensions, 'encryption-pointer')?.pointer;
+    if (encryption !== undefined) this.#mark('header', encryption.offset, encryption.length);
     await this.#walkL1({ offset, entries }, DATA, COMPRESSED);
   }
 
@@ -108,8 +112,8 @@ class FileWalker {
       this.#spend('snapshot L1 table', offset, entries);
       await this.#walkL1({ offset, entries }, SNAPSHOT, SNAPSHOT);
     }
-    // Its length is stored nowhere; where it goes on, refcounts tell that something is there.
-    this.#mark('snapshot table', snapshotsOffset, this.#clusterSize);
+    const length = snapshots.reduce((end, snapshot) => align8(end) + snapshotBytes(snapshot), 0);
+    this.#mark('snapshot table', snapshotsOffset, length);
   }
 
   async walkBitmaps(image: Image): Promise<void> {
@@ -152,8 +156,6 @@ class FileWalker {
       await this.#storage.read(at, block);
       this.#addCounters(block, i * perBlock);
     }
-    const encryption = findExtension(this.#metadata.extensions, 'encryption-pointer')?.pointer;
-    if (encryption !== undefined) this.#mark('header', encryption.offset, encryption.length);
   }
 
   picture(): FilePicture {

@@ -5,6 +5,7 @@ import { Image } from '../../src/image/image.ts';
 import { type Metadata, readMetadata } from '../../src/image/metadata.ts';
 import { type OutsideFile, refusal, requirePlainPath } from '../../src/image/open-gate.ts';
 import { BlobStorage } from '../../src/storage/blob.ts';
+import { couldNotOpen, isHttpUrl } from '../../src/storage/http-url.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 
 /** One file of the chain, as the page shows it. */
@@ -14,12 +15,23 @@ export interface ChainFile {
   readonly depth: number;
   /** The name it is known by: of files nobody gave, as the image records it. */
   readonly name: string;
+  /** Which of the given files it is; absent: none was given for it. */
+  readonly given?: number;
   /** Why it is not read; absent: it is. */
   readonly refusal?: string;
+  /** A file may be given for it: which of the given files names it. */
+  readonly namedBy?: number;
   /** Absent for data files, and where nobody has looked. */
   readonly format?: string;
   readonly virtualSize?: number;
   readonly fileSize?: number;
+}
+
+/** A file that was given. */
+export interface GivenFile {
+  readonly storage: Storage;
+  /** The name an image has for it, if it was given for just that; else it is found by its own. */
+  readonly as?: string | undefined;
 }
 
 /** An image that was opened, with what was given of the files it names. */
@@ -60,22 +72,22 @@ export class MissingFile implements Storage {
 }
 
 /** A given file and what its first cluster says; undefined for a raw one. */
-interface Known {
-  readonly storage: Storage;
+interface Known extends GivenFile {
+  readonly index: number;
   readonly metadata: Metadata | undefined;
   /** Why it cannot be opened as what it looks like. */
   readonly failure?: Qcow2Error;
 }
 
 /**
- * Opens the image among some files: the one that no other names. The files it names are found by the last
- * part of their names, and nowhere else.
+ * Opens the image among some files: the one that no other names. The files it names are those given for
+ * them, or are found by the last part of their names, and nowhere else.
  * @throws Qcow2Error those of opening it
  */
-export async function openFiles(storages: readonly Storage[]): Promise<OpenedFiles> {
-  const known = await Promise.all(storages.map(identify));
+export async function openFiles(files: readonly GivenFile[]): Promise<OpenedFiles> {
+  const known = await Promise.all(files.map(identify));
   const top = topOf(known);
-  if (top.failure !== undefined) throw top.failure;
+  if (top.failure !== undefined) throw couldNotOpen(top.failure, top.storage.name ?? '');
   const builder = new ChainBuilder(known);
   const given = builder.descend(top, 'image', 0);
   const image = await Image.open(top.storage, given);
@@ -83,13 +95,25 @@ export async function openFiles(storages: readonly Storage[]): Promise<OpenedFil
   return { image, chain: builder.chain, unused: unused.map(({ storage }) => storage.name ?? '') };
 }
 
-async function identify(storage: Storage): Promise<Known> {
+async function identify({ storage, as }: GivenFile, index: number): Promise<Known> {
+  const file = { storage, as, index };
   try {
     const isQcow2 = (await probe(storage)) === 'qcow2';
-    return { storage, metadata: isQcow2 ? await readMetadata(storage) : undefined };
+    return { ...file, metadata: isQcow2 ? await readMetadata(storage) : undefined };
   } catch (error) {
-    if (isQcow2Error(error)) return { storage, metadata: undefined, failure: error };
+    if (isQcow2Error(error)) return { ...file, metadata: undefined, failure: error };
     throw error;
+  }
+}
+
+/** The name a file itself has, without its folders; of a URL as a person reads it. */
+export function ownName({ name = '' }: { readonly name?: string }): string {
+  if (!isHttpUrl(name)) return lastPart(name);
+  const { pathname } = new URL(name);
+  try {
+    return lastPart(decodeURIComponent(pathname));
+  } catch {
+    return lastPart(pathname);
   }
 }
 
@@ -103,7 +127,7 @@ function topOf(known: readonly Known[]): Known {
   for (const { metadata } of known)
     for (const name of [metadata?.backingFile, metadata?.dataFile])
       if (name !== undefined) named.add(lastPart(name.text));
-  const tops = known.filter(({ storage }) => !named.has(lastPart(storage.name ?? '')));
+  const tops = known.filter(({ storage, as }) => as === undefined && !named.has(ownName(storage)));
   const naming = tops.find(({ metadata }) => metadata?.backingFile ?? metadata?.dataFile);
   const image = tops.find(({ metadata, failure }) => metadata ?? failure);
   const top = naming ?? image ?? tops[0] ?? known[0];
@@ -128,6 +152,7 @@ class ChainBuilder {
       role,
       depth,
       name: storage.name ?? '',
+      given: file.index,
       format: metadata === undefined ? 'raw' : 'qcow2',
       virtualSize: metadata?.virtualSize ?? storage.size,
       fileSize: storage.size,
@@ -135,44 +160,48 @@ class ChainBuilder {
     if (metadata === undefined) return { format: 'raw' };
     return {
       format: 'qcow2',
-      ...this.#dataFile(storage, metadata, depth),
-      ...this.#backing(storage, metadata, depth + 1),
+      ...this.#dataFile(file, metadata, depth),
+      ...this.#backing(file, metadata, depth + 1),
     };
   }
 
   #dataFile(
-    storage: Storage,
+    { storage, index }: Known,
     { hasDataFile, dataFile, virtualSize }: Metadata,
     depth: number,
   ): GivenSources {
     if (!hasDataFile || dataFile === undefined) return {};
     const file = { role: 'data file', name: dataFile.text, namedBy: storage.name ?? '' } as const;
-    const { found, error } = this.#find(file);
+    const { found, error, isWanted } = this.#find(file);
     if (found !== undefined) {
       this.used.add(found);
-      const { size: fileSize } = found.storage;
-      this.chain.push({ role: 'data file', depth, name: found.storage.name ?? '', fileSize });
+      const { size: fileSize, name = '' } = found.storage;
+      this.chain.push({ role: 'data file', depth, name, fileSize, given: found.index });
       return { dataFile: found.storage };
     }
-    this.chain.push({ role: 'data file', depth, name: file.name, refusal: error.message });
+    const wanted = isWanted ? { namedBy: index } : {};
+    const refusal = error.message;
+    this.chain.push({ role: 'data file', depth, name: file.name, refusal, ...wanted });
     return { dataFile: new MissingFile(file.name, virtualSize, error) };
   }
 
-  #backing(storage: Storage, metadata: Metadata, depth: number): GivenSources {
+  #backing({ storage, index }: Known, metadata: Metadata, depth: number): GivenSources {
     const { backingFile, backingFormat, virtualSize } = metadata;
     if (backingFile === undefined) return {};
     const name = backingFile.text;
     const file = { role: 'backing file', name, namedBy: storage.name ?? '' } as const;
-    const { found, error } = this.#find(file, backingFormat);
+    const { found, error, isWanted } = this.#find(file, backingFormat);
     if (error !== undefined) {
       const format = backingFormat === undefined ? {} : { format: backingFormat };
-      this.chain.push({ role: 'backing file', depth, name, refusal: error.message, ...format });
+      const wanted = isWanted ? { namedBy: index } : {};
+      const refusal = error.message;
+      this.chain.push({ role: 'backing file', depth, name, refusal, ...format, ...wanted });
       const source = new MissingFile(name, virtualSize, error);
       return { backingFile: { source, format: 'raw' } };
     }
     this.used.add(found);
     // What the image records decides how the file is read, not what it looks like.
-    const taken = backingFormat === 'raw' ? { storage: found.storage, metadata: undefined } : found;
+    const taken = backingFormat === 'raw' ? { ...found, metadata: undefined } : found;
     const { format: probed, ...below } = this.descend(taken, 'backing file', depth);
     const source: BackingSource = { source: found.storage, ...below };
     if (backingFormat === 'raw' || backingFormat === 'qcow2') source.format = backingFormat;
@@ -181,26 +210,33 @@ class ChainBuilder {
     return { backingFile: source };
   }
 
-  /** The file that was given for a name, or why there is none. */
-  #find(
-    file: OutsideFile,
-    recorded?: string,
-  ): { found: Known; error?: undefined } | { found?: undefined; error: Qcow2Error } {
+  /** The file that was given for a name, or why there is none, and whether one may be given. */
+  #find(file: OutsideFile, recorded?: string): Found {
     try {
       requirePlainPath(file);
     } catch (error) {
-      if (isQcow2Error(error)) return { error };
+      if (isQcow2Error(error)) return { error, isWanted: false };
       throw error;
     }
-    const found = this.#known.find(({ storage }) => storage.name === lastPart(file.name));
-    if (found === undefined) return { error: refusal(file, 'open it together with the image') };
-    if (this.used.has(found)) return { error: refusal(file, 'it is already part of the chain') };
+    const found =
+      this.#known.find(({ as }) => as === file.name) ??
+      this.#known.find(
+        ({ as, storage }) => as === undefined && ownName(storage) === lastPart(file.name),
+      );
+    const refused = (hint: string): Found => ({ error: refusal(file, hint), isWanted: true });
+    if (found === undefined) return refused('open it together with the image');
+    if (this.used.has(found)) return refused('it is already part of the chain');
     if (file.role === 'data file' || recorded === 'raw') return { found };
-    if (found.failure !== undefined) return { error: found.failure };
+    if (found.failure !== undefined) return { error: found.failure, isWanted: true };
     // The guest writes the bytes that are probed: it must not be able to make up a backing file.
     const namesMore = found.metadata?.backingFile !== undefined || found.metadata?.hasDataFile;
     if (recorded === undefined && namesMore)
-      return { error: refusal(file, 'its format is not recorded and it names a further file') };
+      return refused('its format is not recorded and it names a further file');
     return { found };
   }
 }
+
+/** What was found for a name. */
+type Found =
+  | { found: Known; error?: undefined; isWanted?: undefined }
+  | { found?: undefined; error: Qcow2Error; isWanted: boolean };

@@ -1,5 +1,5 @@
 import type { Image } from '../../src/image/image.ts';
-import { Plan } from '../../src/image/plan.ts';
+import { SurveyPlan } from '../../src/image/plan.ts';
 import { RUN_COMPRESSED, RUN_DATA } from '../../src/kernel/abi.ts';
 import { pacer } from '../../src/operations/control.ts';
 
@@ -15,6 +15,8 @@ export interface Statistics {
   readonly compressedStored: number;
   /** Compressed clusters by stored over guest bytes, in `BINS` equal steps from 0 to 1. */
   readonly ratios: readonly number[];
+  /** What is wrong with the first entry that breaks a rule: those that do are left out. */
+  readonly damage?: string;
 }
 
 /** Bars of the histogram. */
@@ -24,14 +26,14 @@ const WINDOW_BYTES = 2 ** 40;
 
 /**
  * Gathers statistics from the tables; no guest data is read.
- * @throws Qcow2Error BAD_ENTRY, TRUNCATED, IO, ABORTED
+ * @throws Qcow2Error IO, ABORTED, and those of opening the files below
  */
 export async function gatherStatistics(image: Image, signal?: AbortSignal): Promise<Statistics> {
   const counts = { runs: 0, dataBytes: 0, longestRun: 0 };
   const compressed = { compressedClusters: 0, compressedGuest: 0, compressedStored: 0 };
   const ratios = new Array<number>(BINS).fill(0);
   const step = pacer(signal, 'the statistics');
-  const plan = new Plan();
+  const plan = new SurveyPlan();
   let run = 0;
   let guestEnd = -1;
   let hostEnd = -1;
@@ -58,5 +60,6 @@ export async function gatherStatistics(image: Image, signal?: AbortSignal): Prom
       counts.longestRun = Math.max(counts.longestRun, run);
     }
   }
-  return { ...counts, ...compressed, ratios };
+  const { damage } = plan;
+  return { ...counts, ...compressed, ratios, ...(damage && { damage: damage.message }) };
 }

@@ -1,4 +1,4 @@
-import { h, note } from '../dom.ts';
+import { byId, h, note } from '../dom.ts';
 import type { PlacedCheck, PlacedFinding } from '../model/findings.ts';
 import { plural, shareText } from '../model/sizes.ts';
 import type { Session, View } from './session.ts';
@@ -16,12 +16,9 @@ export const showCheck: View = async (panel, session) => {
     progress.value = done;
   });
   const { findings, findingsOmitted } = result;
+  byId('spoken').textContent = verdict(result);
   panel.replaceChildren(
-    h(
-      'p',
-      { class: findings.length > 0 ? 'verdict bad' : 'verdict good', role: 'status' },
-      verdict(result),
-    ),
+    h('p', { class: findings.length > 0 ? 'verdict bad' : 'verdict good' }, verdict(result)),
     note(statisticsText(result)),
     ...(findings.length > 0 ? [list(findings, session)] : []),
     ...(findingsOmitted > 0

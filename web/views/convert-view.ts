@@ -16,6 +16,8 @@ const HELD =
 export class ConvertView {
   #session: Session | undefined;
   #running: AbortController | undefined;
+  /** When that began, in milliseconds. */
+  #started = 0;
   /** The name a person typed is kept. */
   #isNamed = false;
 
@@ -34,6 +36,8 @@ export class ConvertView {
   /** Makes ready for another image; a conversion under way ends. */
   open(session: Session): void {
     this.#running?.abort();
+    this.#running = undefined;
+    this.#show(false);
     this.#session = session;
     this.#isNamed = false;
     byId('convert-result').textContent = '';
@@ -59,19 +63,10 @@ export class ConvertView {
     if (session === undefined || this.#running !== undefined) return;
     const running = new AbortController();
     this.#running = running;
-    const { chain } = session.opened;
-    const top = chain[0]?.name;
-    const files = [...session.files].sort(
-      (a, b) => Number(b.name === top) - Number(a.name === top),
-    );
-    const request: SaveRequest = {
-      files,
-      ...(session.url !== undefined && { url: session.url }),
-      ...this.#format,
-      suggestedName: byId<HTMLInputElement>('convert-name').value,
-    };
+    const suggestedName = byId<HTMLInputElement>('convert-name').value;
     this.#show(true);
     try {
+      const request: SaveRequest = { ...sourcesOf(session), ...this.#format, suggestedName };
       // First of all, so that the click still counts when a place is asked for.
       const { name, bytes, sha256, where } = await convertAndSave(request, {
         onProgress: (done, total) => this.#progress(done, total),
@@ -86,8 +81,13 @@ export class ConvertView {
       byId('convert-result').textContent = '';
       if (this.#running === running && !running.signal.aborted) this.#say(messageOf(error));
     } finally {
-      if (this.#running === running) this.#running = undefined;
-      this.#show(false);
+      // Another image may have been opened, and its conversion begun.
+      if (this.#running === running) {
+        this.#running = undefined;
+        this.#show(false);
+        if (running.signal.aborted)
+          byId('convert-result').textContent = 'Stopped. Nothing of it was kept.';
+      }
     }
   }
 
@@ -95,21 +95,51 @@ export class ConvertView {
     const progress = byId<HTMLProgressElement>('convert-progress');
     progress.max = Math.max(1, total);
     progress.value = done;
+    const seconds = (performance.now() - this.#started) / 1000;
+    const share = done / Math.max(1, total);
+    const { virtualSize = 0 } = this.#session?.opened ?? {};
+    byId('convert-rate').textContent = share > 0 ? rateText(share, virtualSize, seconds) : '';
   }
 
   #show(isRunning: boolean): void {
     byId<HTMLButtonElement>('convert-start').disabled = isRunning;
     byId('convert-stop').hidden = !isRunning;
     byId('convert-progress').hidden = !isRunning;
+    byId('convert-rate').textContent = '';
     if (!isRunning) return;
+    this.#started = performance.now();
     this.#progress(0, 1);
-    byId('convert-result').textContent = '';
+    byId('convert-result').textContent = 'Converting…';
     byId('convert-error').hidden = true;
   }
 
   #say(text: string): void {
+    byId('convert-result').textContent = '';
     const error = byId('convert-error');
     error.textContent = text;
     error.hidden = false;
   }
+}
+
+/** How far it is, how fast on the whole, and how long the rest will take. */
+function rateText(share: number, diskBytes: number, seconds: number): string {
+  const left = Math.ceil((seconds * (1 - share)) / share);
+  const rest = left < 60 ? `${left} s` : `${Math.ceil(left / 60)} min`;
+  const rate = sizeText(Math.round((diskBytes * share) / seconds));
+  return `${Math.floor(share * 100)} %, ${rate}/s, ${rest} left`;
+}
+
+/**
+ * What the image consists of, the image first. A file that was given for a name goes by that name.
+ * @throws Error a file below the image is at a URL
+ */
+function sourcesOf({ given, opened }: Session): Pick<SaveRequest, 'files' | 'url'> {
+  const [top, ...below] = opened.chain.flatMap(({ given: index }) => given[index ?? -1] ?? []);
+  const files = below.map(({ source, as }) => {
+    if (typeof source !== 'string')
+      return as === undefined ? source : new File([source], as.slice(as.lastIndexOf('/') + 1));
+    throw new Error('a file below the image is at a URL: choose it as a file to convert the image');
+  });
+  const source = top?.source ?? '';
+  return typeof source === 'string' ? { url: source, files } : { files: [source, ...files] };
 }

@@ -68,6 +68,8 @@ export class MapCanvas {
     this.#pointed = undefined;
     this.#canvas.style.aspectRatio = `${grid.side} / ${grid.rows}`;
     this.#canvas.classList.toggle('wide', grid.rows < grid.side);
+    // A few cells need not fill the page.
+    this.#canvas.style.width = `min(100%, ${grid.side * MAX_CELL_PIXELS}px)`;
     this.#paint(grid);
     this.fit();
     this.#resize();
@@ -167,11 +169,12 @@ export class MapCanvas {
   /** Dark in light, so that it is seen on any colour; never smaller than can be seen. */
   #outline(index: number, cell: number, scale: number, width: number): void {
     const { x, y } = placeOf(this.#grid!.side, index);
-    const size = Math.max(cell, 9 * scale);
+    const edge = (width + 2) * scale;
+    const most = Math.min(this.#canvas.width, this.#canvas.height) - 2 * edge;
+    const size = Math.min(Math.max(cell, 9 * scale), most);
     const isHidden = (at: number, from: number, end: number) => at + 1 < from || at * cell > end;
     if (isHidden(x, this.#left, this.#canvas.width + this.#left * cell)) return;
     if (isHidden(y, this.#top, this.#canvas.height + this.#top * cell)) return;
-    const edge = (width + 2) * scale;
     const within = (at: number, end: number) => Math.max(edge, Math.min(end - size - edge, at));
     const left = within((x + 0.5 - this.#left) * cell - size / 2, this.#canvas.width);
     const top = within((y + 0.5 - this.#top) * cell - size / 2, this.#canvas.height);

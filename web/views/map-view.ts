@@ -1,56 +1,25 @@
+import { printable } from '../../src/errors.ts';
 import { CELL_KINDS, type CellKind } from '../../src/operations/disk-picture.ts';
-import { KIND_COLOURS, KIND_LABELS } from '../../src/operations/picture-svg.ts';
+import { KIND_LABELS } from '../../src/operations/picture-svg.ts';
 import { byId, h } from '../dom.ts';
-import { FILE_KINDS, type FileKind } from '../model/file-picture.ts';
+import { FILE_KINDS } from '../model/file-picture.ts';
 import type { Grid } from '../model/grid.ts';
 import { placeOf } from '../model/hilbert-place.ts';
 import { shareText, sizeText } from '../model/sizes.ts';
 import { Superseded } from '../worker/client.ts';
+import type { Damage } from '../worker/messages.ts';
 import { Inspector } from './inspector.ts';
+import { DISK_COLOURS, FILE_COLOURS, FILE_LABELS } from './kinds.ts';
 import { MapCanvas } from './map-canvas.ts';
 import { partitionBar } from './partitions.ts';
 import { messageOf, type PlaceInImage, type Session } from './session.ts';
 
-const FILE_LABELS: Readonly<Record<FileKind, string>> = {
-  free: 'free',
-  data: 'data',
-  compressed: 'compressed data',
-  snapshot: 'only in snapshots',
-  shared: 'shared with snapshots',
-  bitmap: 'bitmaps',
-  'snapshot table': 'snapshot table',
-  L2: 'L2 tables',
-  L1: 'L1 tables',
-  refcount: 'refcounts',
-  header: 'header',
-  leaked: 'leaked',
-};
-
-/** Seen on white and on black, where a map ends in the middle of a square. */
-const NOTHING = '#8883';
-
-const DISK_COLOURS: Readonly<Record<CellKind, string>> = {
-  ...KIND_COLOURS,
-  unallocated: NOTHING,
-};
-
-const FILE_COLOURS: Readonly<Record<FileKind, string>> = {
-  free: NOTHING,
-  data: '#0072b2',
-  compressed: '#e69f00',
-  snapshot: '#56b4e9',
-  shared: '#009e73',
-  bitmap: '#8a7a2f',
-  'snapshot table': '#8c564b',
-  L2: '#cc79a7',
-  L1: '#8e3b76',
-  refcount: '#f0e442',
-  header: '#b8a9c9',
-  leaked: '#e4002b',
-};
+/** Parts of the page that are of no use without a picture. */
+const PARTS = ['map-figure', 'map-zoom', 'map-keys', 'map-side'];
 
 /** What the image stores itself first; what is shared is a part of that. */
 const LEGEND_ORDER: readonly CellKind[] = [
+  'damaged',
   'data',
   'compressed',
   'shared',
@@ -66,6 +35,7 @@ interface Picture {
   readonly labels: readonly string[];
   readonly colours: readonly string[];
   readonly legend: readonly { label: string; colour: string; bytes: number; inside?: boolean }[];
+  readonly damage?: Damage | undefined;
 }
 
 /** The map with its legend and what is known of the cell under the pointer. */
@@ -118,7 +88,7 @@ export class MapView {
   #clear(): void {
     this.#shown = undefined;
     byId('map-error').hidden = true;
-    byId('map-figure').hidden = true;
+    for (const id of PARTS) byId(id).hidden = true;
     byId('map-caption').textContent = '';
     byId('legend').replaceChildren();
   }
@@ -131,7 +101,6 @@ export class MapView {
     const session = this.#session;
     if (session === undefined || (this.#of === of && this.#pictures.has(of) && this.#shown)) return;
     this.#of = of;
-    const error = byId('map-error');
     const figure = byId('map-figure');
     figure.setAttribute('aria-busy', 'true');
     try {
@@ -143,21 +112,30 @@ export class MapView {
       const found = await picture;
       if (this.#session !== session || this.#of !== of) return;
       this.#render(found, session);
-      error.hidden = true;
+      this.#say(found.damage);
     } catch (failure) {
       if (failure instanceof Superseded) return;
       this.#clear();
-      error.textContent = messageOf(failure);
-      error.hidden = false;
+      this.#say({ message: messageOf(failure) });
     }
-    figure.hidden = !error.hidden;
     figure.removeAttribute('aria-busy');
+  }
+
+  /** What is wrong, and the way there, beside what can be shown all the same. */
+  #say(damage: Damage | undefined): void {
+    const line = byId('map-error');
+    line.hidden = damage === undefined;
+    if (damage === undefined) return;
+    const { message, guest } = damage;
+    const show = () => guest !== undefined && this.goTo({ in: 'disk', offset: guest });
+    const button = h('button', { type: 'button', class: 'link', onclick: show }, 'Show it');
+    line.replaceChildren(printable(message), ...(guest === undefined ? [] : [' ', button]));
   }
 
   #render(picture: Picture, session: Session): void {
     this.#shown = picture;
     this.#cursor = 0;
-    byId('map-figure').hidden = false;
+    for (const id of PARTS) byId(id).hidden = false;
     this.#canvas.show(picture.grid, picture.colours);
     const { name, virtualSize, fileSize } = session.opened;
     const whole = this.#of === 'disk' ? virtualSize : fileSize;
@@ -203,7 +181,7 @@ async function showParts(session: Session): Promise<void> {
 }
 
 async function diskPictureOf({ client, opened }: Session): Promise<Picture> {
-  const { grid, cellBytes, bytes, sharedBytes } = await client.ask('diskPicture');
+  const { grid, cellBytes, bytes, sharedBytes, damage } = await client.ask('diskPicture');
   const below = opened.chain.filter(({ role }) => role === 'backing file');
   const lacking = below.filter(({ refusal }) => refusal !== undefined).length;
   const missing =
@@ -218,7 +196,7 @@ async function diskPictureOf({ client, opened }: Session): Promise<Picture> {
     bytes: kind === 'shared' ? sharedBytes : bytes[kind],
     inside: kind === 'shared',
   }));
-  return { grid, cellBytes, labels, colours, legend: legend.filter(isThere) };
+  return { grid, cellBytes, labels, colours, legend: legend.filter(isThere), damage };
 }
 
 async function filePictureOf({ client }: Session): Promise<Picture> {

@@ -2,7 +2,7 @@ import { alertLine } from '../dom.ts';
 import type { PartitionTable } from '../model/partitions.ts';
 import type { Client } from '../worker/client.ts';
 import { Superseded } from '../worker/client.ts';
-import type { Opened } from '../worker/messages.ts';
+import type { Given, Opened } from '../worker/messages.ts';
 
 /** A place in the disk or in the image file, in bytes. */
 export interface PlaceInImage {
@@ -14,12 +14,13 @@ export interface PlaceInImage {
 export interface Session {
   readonly client: Client;
   readonly opened: Opened;
-  readonly files: readonly File[];
-  readonly url: string | undefined;
+  readonly given: readonly Given[];
   /** How the disk is divided; asked for once. */
   readonly partitions: Promise<PartitionTable>;
   /** Shows a place on the map, and its bytes. */
   goTo(place: PlaceInImage): void;
+  /** Opens the image anew with one more of the files it names; where that fails, all stays as it is. */
+  give(file: Given): Promise<void>;
 }
 
 /** A part of the page about one image. */

@@ -1,13 +1,14 @@
-import { facts, h, note, svg, table } from '../dom.ts';
+import { alertLine, facts, h, note, svg, table } from '../dom.ts';
 import { FILE_KINDS, type FileKind } from '../model/file-picture.ts';
 import { countText, plural, shareText, sizeText } from '../model/sizes.ts';
 import { BINS, type Statistics } from '../model/statistics.ts';
+import { FILE_COLOURS } from './kinds.ts';
 import type { View } from './session.ts';
 
 /** How the data lies in the file, how well it is compressed, what the file is made of. */
 export const showStatistics: View = async (panel, { client, opened }) => {
   const statistics = await client.ask('statistics');
-  const { compressedClusters, runs, dataBytes, longestRun } = statistics;
+  const { compressedClusters, runs, dataBytes, longestRun, damage } = statistics;
   const mean = runs === 0 ? undefined : sizeText(Math.round(dataBytes / runs));
   const breakdown =
     opened.format === 'raw' ? [] : await sizes(client.ask('filePicture'), opened.fileSize);
@@ -20,6 +21,7 @@ export const showStatistics: View = async (panel, { client, opened }) => {
       ['Longest run', runs === 0 ? undefined : sizeText(longestRun)],
     ]),
     note('A run is data that lies together on the disk and in the file: it is read in one go.'),
+    ...(damage === undefined ? [] : [alertLine(`Damaged entries are left out. ${damage}`)]),
     h('h3', {}, 'Compression'),
     ...(compressedClusters > 0 ? compression(statistics) : [note('No cluster is compressed.')]),
     ...breakdown,
@@ -83,7 +85,7 @@ function histogram(ratios: readonly number[]): HTMLElement {
 const GROUPS: readonly [name: string, kinds: readonly FileKind[]][] = [
   ['Data', ['data', 'shared', 'snapshot']],
   ['Compressed data', ['compressed']],
-  ['Tables of the mapping', ['L1', 'L2']],
+  ['Tables of the mapping', ['L2', 'L1']],
   ['Refcounts', ['refcount']],
   ['Header, snapshots, bitmaps', ['header', 'snapshot table', 'bitmap']],
   ['Leaked', ['leaked']],
@@ -98,14 +100,27 @@ async function sizes(
   const whole = FILE_KINDS.reduce((sum, kind) => sum + bytes[kind], 0);
   const rows = GROUPS.map(([name, kinds]) => ({
     name,
+    kinds,
     bytes: kinds.reduce((sum, kind) => sum + bytes[kind], 0),
   })).filter((row) => row.bytes > 0);
+  const parts = rows.map(({ kinds, bytes: size, name }) => {
+    const part = h('span', { title: `${name}, ${sizeText(size)}` });
+    part.style.flexGrow = String(size / whole);
+    part.style.background = FILE_COLOURS[kinds[0]!];
+    return part;
+  });
+  const named = ({ kinds, name }: (typeof rows)[number]) => {
+    const swatch = h('span', { class: 'swatch' });
+    swatch.style.background = FILE_COLOURS[kinds[0]!];
+    return h('span', { class: 'part' }, swatch, name);
+  };
   return [
     h('h3', {}, 'What the file is made of'),
+    h('div', { class: 'breakdown', 'aria-hidden': 'true' }, ...parts),
     table(
       'What the file is made of',
       ['Part', 'Size', 'Share'],
-      rows.map((row) => [row.name, sizeText(row.bytes), shareText(row.bytes, whole)]),
+      rows.map((row) => [named(row), sizeText(row.bytes), shareText(row.bytes, whole)]),
     ),
     note(`The file is ${sizeText(fileSize)} long; sizes are in whole clusters.`),
   ];

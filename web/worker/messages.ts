@@ -1,4 +1,4 @@
-import type { DiskPicture } from '../../src/operations/disk-picture.ts';
+import type { DiskPicture as Picture } from '../../src/operations/disk-picture.ts';
 import type { ImageInfo } from '../../src/operations/info.ts';
 import type { FilePicture } from '../model/file-picture.ts';
 import type { PlacedCheck } from '../model/findings.ts';
@@ -8,6 +8,25 @@ import type { Inspection } from '../model/inspection.ts';
 import type { ChainFile } from '../model/open-files.ts';
 import type { PartitionTable } from '../model/partitions.ts';
 import type { Statistics } from '../model/statistics.ts';
+
+/** A file a person gave: picked, or by its URL. */
+export interface Given {
+  readonly source: File | string;
+  /** The name an image has for it, if it was given for just that. */
+  readonly as?: string;
+}
+
+/** The first entry of an image that breaks a rule. */
+export interface Damage {
+  readonly message: string;
+  /** First guest byte it is about. */
+  readonly guest?: number;
+}
+
+/** A picture of a disk, as it is sent. */
+export interface DiskPicture extends Omit<Picture, 'damage'> {
+  readonly damage?: Damage;
+}
 
 /** What was opened. */
 export interface Opened {
@@ -29,7 +48,7 @@ export type Laid<P extends { cells: Uint8Array }> = Omit<P, 'cells'> & { readonl
 
 /** What a page asks the worker, and what comes back. */
 export interface Requests {
-  open: { args: { files: readonly File[]; url?: string }; result: Opened };
+  open: { args: { given: readonly Given[] }; result: Opened };
   info: { args: undefined; result: ImageInfo };
   diskPicture: { args: undefined; result: Laid<DiskPicture> };
   filePicture: { args: undefined; result: Laid<FilePicture> };

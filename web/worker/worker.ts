@@ -2,6 +2,7 @@ import { isQcow2Error, printable, Qcow2Error } from '../../src/errors.ts';
 import type { Image } from '../../src/image/image.ts';
 import { diskPicture } from '../../src/operations/disk-picture.ts';
 import { info } from '../../src/operations/info.ts';
+import { couldNotOpen } from '../../src/storage/http-url.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { filePicture } from '../model/file-picture.ts';
 import { placedCheck } from '../model/findings.ts';
@@ -12,7 +13,7 @@ import { openFiles, PickedFile } from '../model/open-files.ts';
 import { readPartitions } from '../model/partitions.ts';
 import { gatherStatistics } from '../model/statistics.ts';
 import { openUrl } from '../open-url.ts';
-import type { Answer, Opened, Request, RequestName, Requests } from './messages.ts';
+import type { Answer, Damage, Given, Opened, Request, RequestName, Requests } from './messages.ts';
 
 /** What a worker has of its global scope. */
 interface WorkerScope {
@@ -34,32 +35,44 @@ function opened(): Image {
   throw new Qcow2Error('INVALID_ARGUMENT', 'no image is open');
 }
 
+/** The image, when its disk can be looked at; or why it cannot. */
+async function disk(): Promise<Image> {
+  const found = opened();
+  try {
+    await found.chain();
+  } catch (error) {
+    throw couldNotOpen(error, found.storage.name ?? '');
+  }
+  return found;
+}
+
 const HANDLERS: { readonly [N in RequestName]: Handler<N> } = {
-  open: async ({ files, url }) => open(files, url),
+  open: ({ given }) => open(given),
   info: () => info(opened()),
   diskPicture: async () => {
-    const { cells, ...rest } = await diskPicture(opened());
-    return { ...rest, grid: gridOf(cells) };
+    const { cells, damage, ...rest } = await diskPicture(await disk());
+    return { ...rest, ...(damage && { damage: sentDamage(damage) }), grid: gridOf(cells) };
   },
   filePicture: async () => {
     const { cells, ...rest } = await filePicture(opened());
     return { ...rest, grid: gridOf(cells) };
   },
   inspect: ({ offset }) => inspect(opened(), offset),
-  read: ({ from, offset, length }) =>
-    from === 'disk' ? readDisk(opened(), offset, length) : readFile(opened(), offset, length),
-  partitions: () => {
-    const disk = opened();
-    return readPartitions((offset, length) => readDisk(disk, offset, length), disk.virtualSize);
+  read: async ({ from, offset, length }) =>
+    from === 'disk' ? readDisk(await disk(), offset, length) : readFile(opened(), offset, length),
+  partitions: async () => {
+    const whole = await disk();
+    return readPartitions((offset, length) => readDisk(whole, offset, length), whole.virtualSize);
   },
-  statistics: () => gatherStatistics(opened()),
+  statistics: async () => gatherStatistics(await disk()),
   check: (_, progress) => placedCheck(opened(), paced(progress)),
 };
 
-async function open(files: readonly File[], url: string | undefined): Promise<Opened> {
-  const storages: Storage[] = files.map((file, index) => new PickedFile(file, index));
-  if (url !== undefined) storages.unshift(await openUrl(url));
-  const found = await openFiles(storages);
+async function open(given: readonly Given[]): Promise<Opened> {
+  const storageOf = ({ source }: Given, index: number): Storage | Promise<Storage> =>
+    typeof source === 'string' ? openUrl(source) : new PickedFile(source, index);
+  const storages = await Promise.all(given.map(storageOf));
+  const found = await openFiles(storages.map((storage, i) => ({ storage, as: given[i]?.as })));
   image = found.image;
   const { metadata, storage, format, virtualSize } = image;
   return {
@@ -76,10 +89,15 @@ async function open(files: readonly File[], url: string | undefined): Promise<Op
   };
 }
 
-async function readDisk(disk: Image, offset: number, length: number): Promise<Uint8Array> {
-  const end = Math.min(offset + length, disk.virtualSize);
+function sentDamage({ message, details }: Qcow2Error): Damage {
+  const { guestOffset: guest } = details;
+  return { message, ...(guest !== undefined && { guest }) };
+}
+
+async function readDisk(whole: Image, offset: number, length: number): Promise<Uint8Array> {
+  const end = Math.min(offset + length, whole.virtualSize);
   const bytes = new Uint8Array(Math.max(0, end - offset));
-  if (bytes.length > 0) await disk.read(offset, bytes);
+  if (bytes.length > 0) await whole.read(offset, bytes);
   return bytes;
 }
 

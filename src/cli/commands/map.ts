@@ -2,7 +2,7 @@ import { Qcow2Error } from '../../errors.ts';
 import type { Image } from '../../image/image.ts';
 import { openChain } from '../../node/open-image.ts';
 import { TargetFile } from '../../node/target-file.ts';
-import { diskPicture } from '../../operations/disk-picture.ts';
+import { type DiskPicture, diskPicture } from '../../operations/disk-picture.ts';
 import { type MapEntry, map } from '../../operations/map.ts';
 import { pictureSvg } from '../../operations/picture-svg.ts';
 import type { Arguments } from '../arguments.ts';
@@ -41,19 +41,23 @@ export async function run(args: Arguments<'map'>, context: Context): Promise<num
 /** Cells of a picture that is 512 pixels wide. */
 const SVG_CELLS = 128 * 128;
 
+/** Draws what can be decoded; of what cannot, the picture shows where it is, and an error what it is. */
 async function drawPicture(
   image: Image,
   svg: string | undefined,
   context: Context,
 ): Promise<number> {
   const signal = context.interruptible();
-  if (svg === undefined) {
-    context.write(pictureText(await diskPicture(image, { maxCells: TEXT_CELLS, signal })));
-    return 0;
-  }
-  const picture = await diskPicture(image, { maxCells: SVG_CELLS, signal });
-  const title = (image.storage.name ?? '').replace(/^.*\//, '');
-  const target = new TargetFile(svg, { durable: false });
+  const maxCells = svg === undefined ? TEXT_CELLS : SVG_CELLS;
+  const picture = await diskPicture(image, { maxCells, signal });
+  if (svg === undefined) context.write(pictureText(picture));
+  else await writeSvg(picture, (image.storage.name ?? '').replace(/^.*\//, ''), svg);
+  if (picture.damage) throw picture.damage;
+  return 0;
+}
+
+async function writeSvg(picture: DiskPicture, title: string, path: string): Promise<void> {
+  const target = new TargetFile(path, { durable: false });
   try {
     target.storage.write(0, new TextEncoder().encode(pictureSvg(picture, title, sizeText)));
     await target.seal();
@@ -62,7 +66,6 @@ async function drawPicture(
     target.abandon();
     throw error;
   }
-  return 0;
 }
 
 /** What qemu-img prints for an empty range. */
