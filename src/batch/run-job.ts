@@ -1,6 +1,8 @@
 import { Qcow2Error } from '../errors.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { ChecksumOptions } from '../node/checksum.ts';
+import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
+import { mayBeStream } from '../node/once.ts';
 import { type NamedFiles, type OpenImageOptions, openChain } from '../node/open-image.ts';
 import { check } from '../operations/check.ts';
 import { compareFiles } from '../workers/compare-files.ts';
@@ -70,11 +72,11 @@ export interface JobResult extends TargetFigures {
 }
 
 /**
- * Does one job from its first check to its last: checks the source, converts, reads the target again,
- * takes its digest. The target gets its name when all of that is well. Whoever distributes jobs, the
+ * Does one job from its first check to its last: checks the source, converts it and takes the digest of
+ * what it reads, reads the target again. The target gets its name when all of that is well. Whoever distributes jobs, the
  * threads of `runBatch` or a queue over many machines, calls this for each.
  * @throws Qcow2Error of converting (see `convertFile`); MALFORMED: the source is corrupt; BAD_DATA: the
- *   target does not hold what the source does, or has another digest than it must
+ *   target does not hold what the source does, or the disk has another digest than it must
  * @example
  * import { runJob } from 'qcow2';
  *
@@ -104,6 +106,9 @@ class JobRun {
   readonly #phases: JobResult['phases'] = {};
   #bytesVirtual = 0;
   #written = 0;
+  /** Of the disk as it is read: asked for, or all that is left of a stream to verify the target by. */
+  readonly #algorithm: ChecksumAlgorithm | undefined;
+  readonly #isStream: boolean;
   #checksum: JobChecksum | undefined;
 
   constructor(job: BatchJob, options: RunJobOptions, kernels: JobKernels) {
@@ -111,9 +116,9 @@ class JobRun {
     this.#options = options;
     this.#kernels = kernels;
     const wanted = { check: job.checkSource, convert: true, verify: job.verify };
-    this.#steps = (['check', 'convert', 'verify', 'checksum'] as const).filter((phase) =>
-      phase === 'checksum' ? job.checksum !== undefined : wanted[phase],
-    );
+    this.#steps = (['check', 'convert', 'verify'] as const).filter((phase) => wanted[phase]);
+    this.#isStream = job.inputs.some(({ path }) => mayBeStream(path));
+    this.#algorithm = job.checksum ?? (job.verify && this.#isStream ? 'sha256-sparse' : undefined);
   }
 
   async run(): Promise<JobResult> {
@@ -141,13 +146,9 @@ class JobRun {
     } finally {
       const seconds = (performance.now() - began) / 1000;
       // The target is read while its conversion has not ended.
-      const inner = phase === 'convert' ? this.#readingSeconds() : 0;
+      const inner = phase === 'convert' ? (this.#phases.verify ?? 0) : 0;
       this.#phases[phase] = Math.round(1000 * (seconds - inner)) / 1000;
     }
-  }
-
-  #readingSeconds(): number {
-    return (this.#phases.verify ?? 0) + (this.#phases.checksum ?? 0);
   }
 
   #progressOf(phase: JobPhase) {
@@ -214,13 +215,13 @@ class JobRun {
   }
 
   async #convert(): Promise<void> {
-    const { checkSource: _, verify, checksum: algorithm, digest: __, ...job } = this.#job;
+    const { checkSource: _, verify, digest: __, ...job } = this.#job;
     const { threads, blocking, durable, partialTag, signal, beforePublish } = this.#options;
     const report = this.#progressOf('convert');
-    const reads = verify === true || algorithm !== undefined;
     await this.#timed('convert', () =>
       convertFile({
         ...job,
+        checksum: this.#algorithm,
         ...(durable !== undefined && { durable }),
         threads,
         blocking,
@@ -233,26 +234,32 @@ class JobRun {
           return report(done, total);
         },
         beforePublish: async (written) => {
-          if (reads) await this.#readAgain(written);
+          this.#requireDigest(written);
+          if (verify) await this.#timed('verify', () => this.#verify(written));
           await beforePublish?.(written);
         },
       }),
     );
   }
 
-  /** The target before it has its name: compared with the source, checked, digested. */
-  async #readAgain(written: WrittenTarget): Promise<void> {
-    const { verify, checksum: algorithm } = this.#job;
-    if (verify) await this.#timed('verify', () => this.#verify(written));
-    if (algorithm) await this.#timed('checksum', () => this.#takeChecksum(written, algorithm));
+  /** Notes what the digest of the disk is, and makes sure that it is the one expected. */
+  #requireDigest({ digest }: WrittenTarget): void {
+    const { checksum: algorithm, digest: expected, target } = this.#job;
+    if (algorithm === undefined || digest === undefined) return;
+    if (expected !== undefined && expected.toLowerCase() !== digest) {
+      const text = `target '${target}' was not made: the ${algorithm} of the source's disk is ${digest}, not ${expected}`;
+      throw new Qcow2Error('BAD_DATA', text, { file: target });
+    }
+    this.#checksum = { algorithm, digest };
   }
 
   async #verify(written: WrittenTarget): Promise<void> {
     const { inputs, target } = this.#job;
-    const problem =
-      inputs.length === 1
-        ? await this.#difference(written)
-        : await this.#differenceOfDigests(written);
+    const problem = await (this.#isStream
+      ? this.#differenceFromStream(written)
+      : inputs.length === 1
+        ? this.#difference(written)
+        : this.#differenceOfDigests(written));
     if (problem !== null) throw badTarget(target, problem);
     if (written.format !== 'qcow2') return;
     const { reading } = this.#kernels;
@@ -302,16 +309,14 @@ class JobRun {
     }
   }
 
-  async #takeChecksum(written: WrittenTarget, algorithm: JobChecksum['algorithm']): Promise<void> {
-    const { target, digest: expected } = this.#job;
-    const onProgress = this.#progressOf('checksum');
+  /** What came as a stream cannot be read again: only its digest is left. */
+  async #differenceFromStream(written: WrittenTarget): Promise<string | null> {
     const { signal } = this.#options;
+    const onProgress = this.#progressOf('verify');
+    const algorithm = this.#algorithm!;
     const kernel = this.#kernels.reading;
-    kernel.reset();
     const digest = await this.#digest(written, { algorithm, kernel, signal, onProgress });
-    if (expected !== undefined && expected.toLowerCase() !== digest)
-      throw badTarget(target, `its ${algorithm} is ${digest}, not ${expected}`);
-    this.#checksum = { algorithm, digest };
+    return digest === written.digest ? null : 'its digest differs from that of the source';
   }
 
   async #digest(written: WrittenTarget, options: ChecksumOptions): Promise<string> {

@@ -6,7 +6,7 @@ import { ioError } from '../storage/file.ts';
 import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OpenStorageOptions, openStorage } from './open-storage.ts';
-import { PACKING_BYTES, packingByName, packingOf, unpacked } from './unpack.ts';
+import { PACKING_BYTES, type Packing, packingByName, packingOf, unpacked } from './unpack.ts';
 
 /** Where a name leads: to a file or URL, which can be opened more than once, or to a stream. */
 export type Named = { path: string } | { stream: ByteStream };
@@ -24,7 +24,7 @@ export async function resolveName(
 ): Promise<Named> {
   const fd = descriptorOf(name);
   if (fd !== undefined) return openDescriptor(fd, name, signal);
-  const packing = packingByName(isHttpUrl(name) ? pathOfUrl(name) : name);
+  const packing = packingOfName(name);
   if (packing === undefined) return { path: name };
   const storage = await openStorage(name, { ...options, sync: false });
   try {
@@ -35,6 +35,11 @@ export async function resolveName(
   }
   const pieces = closing(unpacked(storage, packing), storage);
   return { stream: new ByteStream(pieces, `'${shownName(name)}'`, signal) };
+}
+
+/** Whether a name may lead to a stream, by itself: what it leads to cannot be read twice. */
+export function mayBeStream(name: string): boolean {
+  return descriptorOf(name) !== undefined || packingOfName(name) !== undefined;
 }
 
 async function* closing(
@@ -55,6 +60,10 @@ async function requirePacking(storage: Storage, packing: string, name: string): 
   if (packingOf(bytes.subarray(0, length)) === packing) return;
   const text = `Could not open '${name}': its name says ${packing}, its first bytes do not; rename it if it is an image as it is`;
   throw new Qcow2Error('REFUSED', text, { file: name });
+}
+
+function packingOfName(name: string): Packing | undefined {
+  return packingByName(isHttpUrl(name) ? pathOfUrl(name) : name);
 }
 
 function pathOfUrl(url: string): string {

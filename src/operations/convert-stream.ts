@@ -6,7 +6,7 @@ import { wholeSectors } from '../image/raw-layer.ts';
 import type { ChunkRecord } from '../image/target.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import { type ByteSource, ByteStream } from '../storage/byte-stream.ts';
-import { throwIfAborted } from './control.ts';
+import { pacer, throwIfAborted } from './control.ts';
 import {
   CHUNK_BYTES,
   type ChunkSource,
@@ -14,13 +14,14 @@ import {
   ConvertStep,
   type ConvertStepOptions,
 } from './convert.ts';
+import { DigestInOrder } from './disk-digest.ts';
 import { targetStorages, type WritableStorage } from './target.ts';
 
 /** What to make of a raw disk that comes as a stream. */
 export interface ConvertStreamOptions
   extends Pick<
     ConvertOptions,
-    'format' | 'compress' | 'compressionLevel' | 'sparseSize' | 'signal' | 'kernel'
+    'format' | 'compress' | 'compressionLevel' | 'sparseSize' | 'signal' | 'kernel' | 'digest'
   > {
   /** Of the new qcow2 image, which has no backing file, no data file and nothing allocated ahead. */
   create?: StreamedImageOptions;
@@ -48,6 +49,8 @@ export interface StreamConversion {
   step: ConvertStepOptions;
   allocatorState: Float64Array;
   kernel: NonNullable<ConvertOptions['kernel']>;
+  /** Takes the bytes as they come. */
+  digest?: DigestInOrder | undefined;
   /** Makes sure that so many bytes are not too many. */
   requireSize: (bytes: number) => void;
 }
@@ -106,12 +109,13 @@ export class ChunkReader implements ChunkSource {
  * came: at the end fewer than the chunk has, and the step is told the length of the disk.
  */
 export async function nextChunk(
-  { stream, step, requireSize }: StreamConversion,
+  { stream, step, digest, requireSize }: StreamConversion,
   start: number,
   chunk: Uint8Array,
 ): Promise<number> {
   const length = await stream.read(chunk);
   requireSize(start + length);
+  await digest?.read(start, chunk.subarray(0, length));
   if (length === chunk.length) return length;
   chunk.fill(0, length);
   tellSize(step, start + length);
@@ -164,6 +168,8 @@ export async function convertBytes(
       options.format === 'qcow2'
         ? new OpenEndedImageFile(storage, options.create ?? {}, kernel, executor.sharesState)
         : undefined;
+    const digest =
+      options.digest && new DigestInOrder(options.digest, pacer(signal, 'the conversion'));
     const mostBytes = file?.maxSize ?? Number.MAX_SAFE_INTEGER - SECTOR_SIZE;
     const conversion: StreamConversion = {
       stream,
@@ -171,6 +177,7 @@ export async function convertBytes(
       step: stepOptions(options, file),
       allocatorState: file?.allocatorState ?? new Float64Array(0),
       kernel,
+      digest,
       requireSize(bytes) {
         throwIfAborted(signal, 'the conversion');
         if (bytes > mostBytes) throw tooLong(stream.name, mostBytes);
@@ -185,6 +192,7 @@ export async function convertBytes(
     const size = wholeSectors(bytes);
     if (file) await file.finish(size);
     else await storage.truncate(size);
+    await digest?.skipTo(size);
     await onProgress?.(bytes, bytes);
     return size;
   } finally {
