@@ -80,7 +80,7 @@ class SparseDigest implements EndingDigest {
     // Parts are whole blocks but the last one, or the tree would be another.
     if (this.#position % BLOCK_BYTES !== 0 || length > BLOCK_BYTES)
       throw new RangeError(`${length} bytes at ${this.#position} are not a block of the tree`);
-    if (hash.length > 0) this.#tree.add(this.#position / BLOCK_BYTES, hash);
+    if (hash.length > 0) this.#tree.add(this.#position / BLOCK_BYTES, hash.slice());
     this.#position += length;
   }
 

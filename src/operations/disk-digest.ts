@@ -9,7 +9,7 @@ export interface DiskDigest {
    * May be a view of `bytes`; empty says that they are zeros.
    */
   part(bytes: Uint8Array): Uint8Array;
-  /** Takes a part of `length` guest bytes, which begins at `position`. */
+  /** Takes a part of `length` guest bytes, which begins at `position`; keeps no view of it. */
   add(part: Uint8Array, length: number): void;
   /** Takes zeros up to guest offset `end`, or as many of them as a moment allows. */
   addZeros(end: number): void;
