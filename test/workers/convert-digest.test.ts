@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +13,6 @@ import { runOk } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
 const MIB = 2 ** 20;
-const GIB = 2 ** 30;
 /** Threads load the built worker, so the built package is what is tested here. */
 const DIST = fileURLToPath(new URL('../../dist/', import.meta.url));
 const ALGORITHMS = ['sha256', 'sha256-sparse'] as const;
@@ -46,8 +44,8 @@ beforeAll(async () => {
   await qemu('create', '-q', '-f', 'qcow2', '-b', 'below.qcow2', '-F', 'qcow2', 'top.qcow2');
   await runOk('qemu-io', ['-c', 'write -P 7 20M 9M', '-c', 'write -z 2M 3M', 'top.qcow2'], dir);
   await qemu('convert', '-O', 'raw', 'top.qcow2', 'top.raw');
-  await qemu('create', '-q', '-f', 'qcow2', 'empty.qcow2', '3G');
-  await runOk('qemu-io', ['-c', 'write -P 9 1M 20M', '-c', 'write 1G 64k', 'empty.qcow2'], dir);
+  await qemu('create', '-q', '-f', 'qcow2', 'empty.qcow2', '768M');
+  await runOk('qemu-io', ['-c', 'write -P 9 1M 20M', '-c', 'write 256M 64k', 'empty.qcow2'], dir);
 });
 afterAll(() => removeTempDir(dir));
 beforeEach(() => {
@@ -147,20 +145,15 @@ describe('zeros that no thread reads', () => {
       const onProgress = (done: number): void => void steps.push(done);
       const options = { checksum: 'sha256', threads, blocking: true } as const;
       const { digest } = await run('empty.qcow2', { ...options, onProgress });
-      const expected = createHash('sha256');
-      const fd = fs.openSync(out, 'r');
-      const piece = new Uint8Array(32 * MIB);
-      for (let done = 0; done < 3 * GIB; done += fs.readSync(fd, piece)) expected.update(piece);
-      fs.closeSync(fd);
-      expect(digest).toBe(expected.digest('hex'));
+      expect(digest).toBe(sha256File(out));
       expect(steps).toEqual([...steps].sort((a, b) => a - b));
-      expect(steps.at(-1)).toBe(3 * GIB);
+      expect(steps.at(-1)).toBe(768 * MIB);
       const largest = Math.max(...steps.map((step, i) => step - (steps[i - 1] ?? 0)));
       expect(largest).toBeLessThanOrEqual(64 * MIB);
       fs.rmSync(out);
       const controller = new AbortController();
       const abort = (done: number): void => {
-        if (done > 1.5 * GIB) controller.abort();
+        if (done > 400 * MIB) controller.abort();
       };
       const { signal } = controller;
       const aborted = run('empty.qcow2', { ...options, onProgress: abort, signal });
