@@ -55,6 +55,7 @@ export {
 } from './workers/compare-files.ts';
 export {
   type ConvertFileOptions,
+  type ConvertFileResult,
   convertFile,
   type WrittenTarget,
 } from './workers/convert-file.ts';

@@ -47,7 +47,7 @@ export interface JobProgress {
   eta: number | null;
 }
 
-/** The digest of a guest disk, as it was read from the source. */
+/** The digest of a guest disk, as it was read while it was converted. */
 export interface JobChecksum {
   algorithm: ChecksumAlgorithm;
   /** Hexadecimal. */

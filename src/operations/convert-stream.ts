@@ -21,7 +21,7 @@ import { targetStorages, type WritableStorage } from './target.ts';
 export interface ConvertStreamOptions
   extends Pick<
     ConvertOptions,
-    'format' | 'compress' | 'compressionLevel' | 'sparseSize' | 'signal' | 'kernel' | 'digest'
+    'format' | 'compress' | 'compressionLevel' | 'sparseSize' | 'signal' | 'kernel'
   > {
   /** Of the new qcow2 image, which has no backing file, no data file and nothing allocated ahead. */
   create?: StreamedImageOptions;
@@ -34,6 +34,11 @@ export interface ConvertStreamOptions
    * @internal
    */
   executor?: StreamExecutor;
+  /**
+   * Takes the disk as it comes.
+   * @internal
+   */
+  digest?: ConvertOptions['digest'];
 }
 
 /** Options of an image whose length is not known when it is begun. */

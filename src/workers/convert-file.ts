@@ -105,13 +105,15 @@ interface FileConversion extends ConvertFileOptions {
  * @example
  * import { convertFile } from 'qcow2';
  *
- * await convertFile({
+ * const { digest } = await convertFile({
  *   inputs: [{ path: 'overlay.qcow2' }],
  *   target: 'small.qcow2',
  *   targetFormat: 'qcow2',
  *   compress: true,
+ *   checksum: 'sha256',
  *   onProgress: (done, total) => console.log(`${done} of ${total} bytes`),
  * });
+ * console.log(`its disk has the SHA-256 ${digest}`);
  */
 export async function convertFile(options: ConvertFileOptions): Promise<ConvertFileResult> {
   const { checksum } = options;
