@@ -9,6 +9,7 @@ import { openImage } from '../../src/node/open-image.ts';
 import type { ConvertFileOptions, ConvertFileResult } from '../../src/workers/convert-file.ts';
 import { makeContent } from '../support/data.ts';
 import { sha256File } from '../support/digest.ts';
+import { RangeServer } from '../support/http-server.ts';
 import { runOk } from '../support/run.ts';
 import { makeTempDir, removeTempDir } from '../support/temp.ts';
 
@@ -86,6 +87,21 @@ describe.each(ALGORITHMS)('%s, taken while converting', (algorithm) => {
           { digest },
         ]);
       }
+  });
+
+  it('is that of a disk at a URL', async () => {
+    const names = ['plain.qcow2', 'deflate.qcow2'];
+    const server = new RangeServer(
+      Object.fromEntries(names.map((name) => [name, fs.readFileSync(at(name))])),
+    );
+    await server.open();
+    const digest = await digestOf('disk.raw', algorithm);
+    for (const name of names)
+      for (const threads of [1, 3]) {
+        const inputs = [{ path: server.url(name) }];
+        expect(await run(name, { inputs, checksum: algorithm, threads })).toEqual({ digest });
+      }
+    await server.close();
   });
 
   it('is that of a range, and of a longer disk', async () => {
