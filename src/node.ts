@@ -35,13 +35,10 @@ export {
 } from './batch/run-job.ts';
 export * from './index.ts';
 export { type AdoptFileOptions, type AdoptFileResult, adoptFile } from './node/adopt-file.ts';
-export {
-  type ChecksumAlgorithm,
-  type ChecksumOptions,
-  checksum,
-} from './node/checksum.ts';
+export { type ChecksumOptions, checksum } from './node/checksum.ts';
 export { type CommitFileOptions, commitFile } from './node/commit-file.ts';
 export { type CreateFileOptions, createFile } from './node/create-file.ts';
+export type { ChecksumAlgorithm } from './node/disk-digest.ts';
 export {
   fileResolver,
   type NamedFiles,
@@ -59,6 +56,7 @@ export {
 } from './workers/compare-files.ts';
 export {
   type ConvertFileOptions,
+  type ConvertFileResult,
   convertFile,
   type WrittenTarget,
 } from './workers/convert-file.ts';

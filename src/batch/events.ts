@@ -1,8 +1,8 @@
 import type { Qcow2ErrorCode } from '../errors.ts';
-import type { ChecksumAlgorithm } from '../node/checksum.ts';
+import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
 
-/** What is being done for an image: its source checked, its target written, read again, digested. */
-export type JobPhase = 'check' | 'convert' | 'verify' | 'checksum';
+/** What is being done for an image: its source checked, its target written (and its digest taken), read again. */
+export type JobPhase = 'check' | 'convert' | 'verify';
 
 /** Which job an event is about: its place in the list, from 0, and its files. */
 export interface JobFiles {
@@ -48,7 +48,7 @@ export interface JobProgress {
   eta: number | null;
 }
 
-/** A digest of a guest disk. */
+/** The digest of a guest disk, as it was read while it was converted. */
 export interface JobChecksum {
   algorithm: ChecksumAlgorithm;
   /** Hexadecimal. */

@@ -1,5 +1,6 @@
 import * as path from 'node:path';
 import type { Kernel } from '../kernel/kernel.ts';
+import { mayBeStream } from '../node/once.ts';
 import { packingByName } from '../node/packing.ts';
 import { shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -19,20 +20,18 @@ interface InputOptions extends Pick<SettleOptions, 'onKept'> {
 
 /**
  * The inputs of a job. Those that come packed are kept unpacked if they are read more than once, or if it
- * is asked for what lies below them.
+ * is asked for what lies below them; not so a packed raw disk, which has nothing below and a digest.
  * @throws Qcow2Error those of `settleInputs`
  */
 export async function settledInputs(
   { inputs, target, checkSource = false, verify = false }: BatchJob,
   { identify = false, http, signal, onKept }: InputOptions,
 ): Promise<Pick<SettledInputs, 'inputs' | 'close'>> {
-  const isReadAgain = checkSource || verify;
-  if (!isReadAgain && !identify) return { inputs, close: () => {} };
-  const isPacked = inputs.length === 1 && packingByName(inputs[0]!.path) !== undefined;
-  const onePass = isPacked && !isReadAgain;
+  if (!checkSource && !verify && !identify) return { inputs, close: () => {} };
+  const onePass = inputs.length === 1 && packingByName(inputs[0]!.path) !== undefined;
   const spill = spillOf(target);
   const settled = await settleInputs({ inputs, http, signal, spill, onePass, onKept });
-  // A raw disk, below which there is nothing: converting begins at its first byte once more.
+  // Converting begins at its first byte once more.
   await settled.stream?.close();
   return settled;
 }
@@ -42,12 +41,20 @@ export function spillOf(target: string): { folder: string } {
   return { folder: path.dirname(target) };
 }
 
+/** Whether it is a packed disk, which is unpacked while it is converted and not a file to read at will. */
+export function isStream([input, ...others]: BatchJob['inputs']): boolean {
+  if (input === undefined || others.length > 0 || input.copy !== undefined) return false;
+  return mayBeStream(input.path);
+}
+
 /** All files that will be read; opening them finds what lies below the inputs. */
 export async function filesRead(
   files: InputFiles,
   kernel: Kernel,
   signal: AbortSignal | undefined,
 ): Promise<FileIdentity[]> {
+  const { inputs, http } = files;
+  if (isStream(inputs)) return [await sourceIdentity(inputs[0]!.path, { ...http, signal })];
   const images = await openSource(files, kernel, signal);
   try {
     const storages = new Map<string, Storage>();

@@ -62,7 +62,11 @@ export const COMMON_KEYS: Keys = {
   share: flag('Read inputs that another program has open for writing.'),
   checkSource: flag('Check the metadata of qcow2 inputs first; a corrupt one fails the job.'),
   verify: flag('Read the target again: compare it with the source, check its metadata.'),
-  checksum: word("Digest of the target's disk to tell.", 'sha256', 'sha256-sparse'),
+  checksum: word(
+    'Digest of the disk to tell, taken while it is converted.',
+    'sha256',
+    'sha256-sparse',
+  ),
 };
 
 export const JOB_KEYS: Keys = {
@@ -75,7 +79,7 @@ export const JOB_KEYS: Keys = {
   digest: {
     schema: { type: 'string', pattern: '^[0-9A-Fa-f]{64}$' },
     must: '64 hexadecimal digits',
-    help: "What the checksum of the target's disk must be.",
+    help: 'What the checksum of the disk must be.',
   },
   ...COMMON_KEYS,
 };

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
-import type { ChecksumAlgorithm } from '../node/checksum.ts';
+import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
 import { isHttpUrl, shownName } from '../storage/http-url.ts';
 import type { ConvertFileOptions } from '../workers/convert-file.ts';
 
@@ -26,7 +26,10 @@ export interface BatchJob
    * its metadata.
    */
   verify?: boolean;
-  /** Tell the digest of the target's disk; see `checksum`. */
+  /**
+   * Tell the digest of the disk, see `checksum`: of what is read from the source while it is converted. With
+   * `verify`, the target is known to hold just that.
+   */
   checksum?: ChecksumAlgorithm;
   /** The digest it must have, in hexadecimal. */
   digest?: string;

@@ -14,7 +14,7 @@ export interface BarOptions {
 }
 
 /** What is done for an image when it is not being converted; no wider than a rate. */
-const PHASE_WORDS = { check: 'checking', verify: 'verifying', checksum: 'checksum' };
+const PHASE_WORDS = { check: 'checking', verify: 'verifying' };
 
 const MIB = 1024 * 1024;
 const RATE_COLUMNS = 12;

@@ -1,6 +1,7 @@
 import { Qcow2Error } from '../errors.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import type { ChecksumOptions } from '../node/checksum.ts';
+import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
 import { type NamedFiles, type OpenImageOptions, openChain } from '../node/open-image.ts';
 import { check } from '../operations/check.ts';
 import type { HttpOptions } from '../storage/http.ts';
@@ -12,7 +13,7 @@ import type { InputFile, InputFiles } from '../workers/messages.ts';
 import type { ThreadOptions } from '../workers/worker-pool.ts';
 import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
 import { type FileIdentity, fileIdentity } from './file-identity.ts';
-import { filesRead, settledInputs, spillOf } from './job-inputs.ts';
+import { filesRead, isStream, settledInputs, spillOf } from './job-inputs.ts';
 import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
 import { allocatedBytes } from './schedule.ts';
 
@@ -76,11 +77,11 @@ export interface JobResult extends TargetFigures {
 }
 
 /**
- * Does one job from its first check to its last: checks the source, converts, reads the target again,
- * takes its digest. The target gets its name when all of that is well. Whoever distributes jobs, the
+ * Does one job from its first check to its last: checks the source, converts it and takes the digest of
+ * what it reads, reads the target again. The target gets its name when all of that is well. Whoever distributes jobs, the
  * threads of `runBatch` or a queue over many machines, calls this for each.
  * @throws Qcow2Error of converting (see `convertFile`); MALFORMED: the source is corrupt; BAD_DATA: the
- *   target does not hold what the source does, or has another digest than it must
+ *   target does not hold what the source does, or the disk has another digest than it must
  * @example
  * import { runJob } from 'qcow2';
  *
@@ -120,9 +121,7 @@ class JobRun {
     this.#options = options;
     this.#kernels = kernels;
     const wanted = { check: job.checkSource, convert: true, verify: job.verify };
-    this.#steps = (['check', 'convert', 'verify', 'checksum'] as const).filter((phase) =>
-      phase === 'checksum' ? job.checksum !== undefined : wanted[phase],
-    );
+    this.#steps = (['check', 'convert', 'verify'] as const).filter((phase) => wanted[phase]);
   }
 
   async run(): Promise<JobResult> {
@@ -157,6 +156,12 @@ class JobRun {
     };
   }
 
+  /** Of the digest of the disk as it is read: asked for, or all that a stream leaves to verify by. */
+  get #algorithm(): ChecksumAlgorithm | undefined {
+    const { checksum, verify } = this.#job;
+    return checksum ?? (verify && isStream(this.#inputs) ? 'sha256-sparse' : undefined);
+  }
+
   /** The inputs, and how they are opened. */
   get #files(): InputFiles {
     return { ...this.#job, inputs: this.#inputs, http: this.#options.http };
@@ -169,13 +174,9 @@ class JobRun {
     } finally {
       const seconds = (performance.now() - began) / 1000;
       // The target is read while its conversion has not ended.
-      const inner = phase === 'convert' ? this.#readingSeconds() : 0;
+      const inner = phase === 'convert' ? (this.#phases.verify ?? 0) : 0;
       this.#phases[phase] = Math.round(1000 * (seconds - inner)) / 1000;
     }
-  }
-
-  #readingSeconds(): number {
-    return (this.#phases.verify ?? 0) + (this.#phases.checksum ?? 0);
   }
 
   #progressOf(phase: JobPhase) {
@@ -193,6 +194,7 @@ class JobRun {
 
   async #checkSource(): Promise<void> {
     const { inputs, allowExternal, share, http } = this.#files;
+    if (isStream(inputs)) return; // a raw disk
     const onProgress = this.#progressOf('check');
     for (const { path, snapshot: _, ...named } of inputs) {
       const options = { ...named, allowExternal, share, http };
@@ -228,15 +230,15 @@ class JobRun {
   }
 
   async #convert(): Promise<void> {
-    const { checkSource: _, verify, checksum: algorithm, digest: __, ...job } = this.#job;
+    const { checkSource: _, verify, digest: __, ...job } = this.#job;
     const { threads, blocking, durable, partialTag, signal, http, beforePublish } = this.#options;
     const report = this.#progressOf('convert');
-    const reads = verify === true || algorithm !== undefined;
     await this.#timed('convert', () =>
       convertFile({
         ...job,
         inputs: this.#inputs,
         spill: spillOf(job.target),
+        checksum: this.#algorithm,
         ...(durable !== undefined && { durable }),
         threads,
         blocking,
@@ -250,26 +252,32 @@ class JobRun {
           return report(done, total);
         },
         beforePublish: async (written) => {
-          if (reads) await this.#readAgain(written);
+          this.#requireDigest(written);
+          if (verify) await this.#timed('verify', () => this.#verify(written));
           await beforePublish?.(written);
         },
       }),
     );
   }
 
-  /** The target before it has its name: compared with the source, checked, digested. */
-  async #readAgain(written: WrittenTarget): Promise<void> {
-    const { verify, checksum: algorithm } = this.#job;
-    if (verify) await this.#timed('verify', () => this.#verify(written));
-    if (algorithm) await this.#timed('checksum', () => this.#takeChecksum(written, algorithm));
+  /** Notes what the digest of the disk is, and makes sure that it is the one expected. */
+  #requireDigest({ digest }: WrittenTarget): void {
+    const { checksum: algorithm, digest: expected, target } = this.#job;
+    if (algorithm === undefined || digest === undefined) return;
+    if (expected !== undefined && expected.toLowerCase() !== digest) {
+      const text = `target '${target}' was not made: the ${algorithm} of the source's disk is ${digest}, not ${expected}`;
+      throw new Qcow2Error('BAD_DATA', text, { file: target });
+    }
+    this.#checksum = { algorithm, digest };
   }
 
   async #verify(written: WrittenTarget): Promise<void> {
+    const problem = await (isStream(this.#inputs)
+      ? this.#differenceFromStream(written)
+      : this.#inputs.length === 1
+        ? this.#difference(written)
+        : this.#differenceOfDigests(written));
     const { target } = this.#job;
-    const problem =
-      this.#inputs.length === 1
-        ? await this.#difference(written)
-        : await this.#differenceOfDigests(written);
     if (problem !== null) throw badTarget(target, problem);
     if (written.format !== 'qcow2') return;
     const { reading } = this.#kernels;
@@ -320,16 +328,14 @@ class JobRun {
     }
   }
 
-  async #takeChecksum(written: WrittenTarget, algorithm: JobChecksum['algorithm']): Promise<void> {
-    const { target, digest: expected } = this.#job;
-    const onProgress = this.#progressOf('checksum');
+  /** What came as a stream cannot be read again: only its digest is left. */
+  async #differenceFromStream(written: WrittenTarget): Promise<string | null> {
     const { signal } = this.#options;
+    const onProgress = this.#progressOf('verify');
+    const algorithm = this.#algorithm!;
     const kernel = this.#kernels.reading;
-    kernel.reset();
     const digest = await this.#digest(written, { algorithm, kernel, signal, onProgress });
-    if (expected !== undefined && expected.toLowerCase() !== digest)
-      throw badTarget(target, `its ${algorithm} is ${digest}, not ${expected}`);
-    this.#checksum = { algorithm, digest };
+    return digest === written.digest ? null : 'its digest differs from that of the source';
   }
 
   async #digest(written: WrittenTarget, options: ChecksumOptions): Promise<string> {

@@ -50,7 +50,7 @@ export const BATCH_VERBS = {
         name: 'checksum',
         long: 'checksum',
         argument: 'ALGORITHM',
-        help: "tell the digest of each target's disk: sha256, or sha256-sparse (zeros cost nothing)",
+        help: 'tell the digest of each disk, taken while it is converted: sha256, or sha256-sparse (zeros cost nothing)',
       },
       {
         name: 'retries',

@@ -11,7 +11,12 @@ const DOMAIN = Buffer.from('qcow2 sha256-sparse 1\n');
 /** A subtree of 2^height blocks. */
 interface Subtree {
   height: number;
-  hash: Buffer;
+  hash: Uint8Array;
+}
+
+/** The hash of a block that holds data; zeros lie behind `bytes` if they are fewer. */
+export function blockHash(bytes: Uint8Array): Uint8Array {
+  return sha256(LEAF, bytes, Buffer.alloc(BLOCK_BYTES - bytes.length));
 }
 
 /** The hash tree of `sha256-sparse` (see `checksum`), built from left to right. */
@@ -21,10 +26,10 @@ export class ZeroTree {
   /** Blocks added so far. */
   #blocks = 0;
 
-  /** Adds a block that holds data at `index`; what lies between it and the last one is zeros. */
-  add(index: number, bytes: Uint8Array): void {
+  /** Adds a block that holds data at `index`, by its hash; what lies between it and the last one is zeros. */
+  add(index: number, hash: Uint8Array): void {
     this.#addZeros(index - this.#blocks);
-    this.#push({ height: 0, hash: sha256(LEAF, bytes) });
+    this.#push({ height: 0, hash });
   }
 
   /** The digest of a disk of `size` bytes; what lies behind the last block added is zeros. */

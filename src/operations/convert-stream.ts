@@ -6,7 +6,7 @@ import { wholeSectors } from '../image/raw-layer.ts';
 import type { ChunkRecord } from '../image/target.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import { type ByteSource, ByteStream } from '../storage/byte-stream.ts';
-import { throwIfAborted } from './control.ts';
+import { pacer, throwIfAborted } from './control.ts';
 import {
   CHUNK_BYTES,
   type ChunkSource,
@@ -14,6 +14,7 @@ import {
   ConvertStep,
   type ConvertStepOptions,
 } from './convert.ts';
+import { DigestInOrder } from './disk-digest.ts';
 import { targetStorages, type WritableStorage } from './target.ts';
 
 /** So long a chunk may be in coming before what has come of it is told. */
@@ -39,6 +40,11 @@ export interface ConvertStreamOptions
    * @internal
    */
   executor?: StreamExecutor;
+  /**
+   * Takes the disk as it comes.
+   * @internal
+   */
+  digest?: ConvertOptions['digest'];
 }
 
 /** Options of an image whose length is not known when it is begun. */
@@ -54,6 +60,8 @@ export interface StreamConversion {
   step: ConvertStepOptions;
   allocatorState: Float64Array;
   kernel: NonNullable<ConvertOptions['kernel']>;
+  /** Takes the bytes as they come. */
+  digest?: DigestInOrder | undefined;
   /** Called with the bytes that have come so far; makes sure that they are not too many. */
   came: (bytes: number) => Promise<void>;
 }
@@ -108,7 +116,7 @@ export class StreamChunks implements ChunkSource {
  * came: at the end fewer than the chunk has, and the step is told the length of the disk.
  */
 export async function nextChunk(
-  { stream, step, came }: StreamConversion,
+  { stream, step, digest, came }: StreamConversion,
   start: number,
   chunk: Uint8Array,
 ): Promise<number> {
@@ -119,6 +127,7 @@ export async function nextChunk(
     await came(start + length);
     if (some === 0) break;
   }
+  await digest?.read(start, chunk.subarray(0, length));
   if (length === chunk.length) return length;
   chunk.fill(0, length);
   tellSize(step, start + length);
@@ -171,6 +180,8 @@ export async function convertBytes(
       options.format === 'qcow2'
         ? new OpenEndedImageFile(storage, options.create ?? {}, kernel, executor.sharesState)
         : undefined;
+    const digest =
+      options.digest && new DigestInOrder(options.digest, pacer(signal, 'the conversion'));
     const mostBytes = file?.maxSize ?? Number.MAX_SAFE_INTEGER - SECTOR_SIZE;
     let told = { bytes: 0, at: performance.now() };
     const conversion: StreamConversion = {
@@ -179,6 +190,7 @@ export async function convertBytes(
       step: stepOptions(options, file),
       allocatorState: file?.allocatorState ?? new Float64Array(0),
       kernel,
+      digest,
       async came(bytes) {
         throwIfAborted(signal, 'the conversion');
         if (bytes > mostBytes) throw tooLong(stream.name, mostBytes);
@@ -196,6 +208,7 @@ export async function convertBytes(
     const size = wholeSectors(bytes);
     if (file) await file.finish(size);
     else await storage.truncate(size);
+    await digest?.skipTo(size);
     await onProgress?.(bytes, bytes);
     return size;
   } finally {

@@ -12,6 +12,7 @@ import {
 } from '../image/new-image.ts';
 import { NewImageFile } from '../image/new-image-file.ts';
 import { type PackedChunk, Qcow2Writer, type Qcow2WriterOptions } from '../image/qcow2-writer.ts';
+import { wholeSectors } from '../image/raw-layer.ts';
 import { RawWriter } from '../image/raw-writer.ts';
 import type { ChunkRecord, Turn } from '../image/target.ts';
 import type { Region } from '../kernel/arena.ts';
@@ -26,6 +27,7 @@ import {
   copyBitmaps,
 } from './copy-bitmaps.ts';
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
+import { DigestInOrder, type DiskDigest } from './disk-digest.ts';
 import { fetchedAhead, isRemote } from './fetch-ahead.ts';
 import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
 
@@ -54,6 +56,11 @@ export interface ConvertOptions extends OperationControl {
    * @internal
    */
   executor?: ChunkExecutor;
+  /**
+   * Takes the disk as it is read, and zeros up to the length of the new one.
+   * @internal
+   */
+  digest?: DiskDigest | undefined;
   /**
    * Holds the buffers; default a new one. The one the images were opened with saves copies, but then
    * nothing else may use these images meanwhile: memory must not grow while a read is under way.
@@ -84,7 +91,10 @@ export interface ConvertStepOptions {
 
 /** Where chunks of a disk come from. */
 export type ChunkSource = Pick<Source, 'images' | 'read' | 'prefetch'> &
-  Partial<Pick<Source, 'share'>>;
+  Partial<Pick<Source, 'share' | 'size'>>;
+
+/** Looks at what was read of a chunk, up to the end of the disk, before it is written. */
+export type ChunkLook = (bytes: Uint8Array) => Promise<void>;
 
 /** What one thread converts with. */
 export interface ConvertParts {
@@ -155,11 +165,15 @@ export class ConvertStep {
   }
 
   /** Reads, classifies and writes the chunk at guest offset `start`. */
-  async run(start: number, turn: Turn): Promise<ChunkRecord | null> {
+  async run(start: number, turn: Turn, look?: ChunkLook): Promise<ChunkRecord | null> {
     const bytes = this.#chunk.bytes;
-    if (this.#sharing && (await this.#source.share?.(start, bytes.length, this.#sharing)))
-      return null;
+    const isShared =
+      this.#sharing && (await this.#source.share?.(start, bytes.length, this.#sharing));
+    if (isShared && !look) return null;
     await this.#source.read(start, bytes, this.#unit, this.#leave);
+    const { size = Number.POSITIVE_INFINITY } = this.#source;
+    await look?.(bytes.subarray(0, size - start));
+    if (isShared) return null;
     if (this.#raw) return this.#raw.write(start, bytes);
     return this.#qcow2!.write(start, bytes, turn, this.#leave);
   }
@@ -191,6 +205,8 @@ export interface ChunkExecutor {
 /** A conversion about to run: what an executor needs to set up its threads. */
 export interface Conversion extends ConvertParts {
   source: Source;
+  /** Is to be given every chunk that is read, in their order. */
+  digest?: DigestInOrder | undefined;
   /** Guest offsets of the chunks, ascending; every call lists them anew. */
   chunks: () => AsyncIterable<number>;
 }
@@ -200,11 +216,14 @@ export const inlineExecutor: ChunkExecutor = {
   sharesState: false,
   async run(conversion, finished) {
     const converter = await ConvertStep.prepare(conversion);
+    const { digest } = conversion;
     const chunks = (await isRemote(conversion.source.images))
       ? fetchedAhead(conversion.chunks(), (start) => converter.prefetch(start))
       : conversion.chunks();
-    for await (const start of chunks)
-      await finished(start, await converter.run(start, (allocate) => allocate()));
+    for await (const start of chunks) {
+      const look = digest && ((bytes: Uint8Array) => digest.read(start, bytes));
+      await finished(start, await converter.run(start, (allocate) => allocate(), look));
+    }
   },
 };
 
@@ -243,7 +262,9 @@ export async function convert(
     ...options,
     executor,
   });
-  const total = source.size;
+  const size = wholeSectors(options.create?.size ?? source.size);
+  // What lies behind the source's end is no work for any but a digest.
+  const total = options.digest ? size : source.size;
   const { chunkBytes } = prepared.step;
   async function* chunks(): AsyncGenerator<number> {
     for await (const start of source.chunks(chunkBytes, prepared.which)) {
@@ -252,16 +273,26 @@ export async function convert(
     }
   }
   let done = 0;
+  const report = (): void | Promise<void> =>
+    onProgress?.(Math.min(options.digest?.position ?? done, total), total);
+  const pause = pacer(signal, 'the conversion');
+  const digest =
+    options.digest &&
+    new DigestInOrder(options.digest, async () => {
+      await pause();
+      await report();
+    });
   const finished = async (start: number, record: ChunkRecord | null): Promise<void> => {
     requireGoingOn();
     if (record) await prepared.file?.record(record);
     // Chunks before it hold nothing, are done, or will be in a moment.
     done = Math.max(done, start + chunkBytes);
-    await onProgress?.(Math.min(done, total), total);
+    await report();
   };
   const allocatorState = prepared.file?.allocatorState ?? new Float64Array(0);
   const conversion: Conversion = {
     source,
+    digest,
     chunks,
     storage,
     dataStorage: dataStorage ?? storage,
@@ -270,6 +301,7 @@ export async function convert(
     allocatorState,
   };
   await executor.run(conversion, finished);
+  await digest?.skipTo(size);
   requireGoingOn();
   const pointer =
     prepared.file &&

@@ -8,6 +8,7 @@ import type { Region } from '../kernel/arena.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Source } from './chunks.ts';
 import { type OperationControl, pacer } from './control.ts';
+import { DigestInOrder, type DiskDigest } from './disk-digest.ts';
 import { readAhead, reserveMemory } from './read-ahead.ts';
 
 /** Guest bytes read, classified and written at once; at least a cluster. */
@@ -25,6 +26,8 @@ export interface OverwriteOptions extends OperationControl {
   sparseSize?: number | undefined;
   compress?: boolean | undefined;
   compressionLevel?: DeflateLevel | undefined;
+  /** Takes the sources' disk as it is read. */
+  digest?: DiskDigest | undefined;
 }
 
 /**
@@ -109,16 +112,19 @@ class Overwriter {
     const { signal, onProgress } = this.#options;
     const { size } = this.#source;
     const step = pacer(signal, 'the conversion');
+    const digest = this.#options.digest && new DigestInOrder(this.#options.digest, step);
     const read = async ({ start, isChunk }: Part, chunk: Chunk): Promise<void> => {
       if (isChunk) await this.#read(start, chunk);
     };
     for await (const { piece, buffer } of readAhead(this.#parts(), this.#chunks, read)) {
       await step();
       const { start, end, isChunk } = piece;
+      if (isChunk) await digest?.read(start, buffer.region.bytes.subarray(0, end - start));
       if (isChunk) await this.#write(start, end, buffer);
       else await this.#zero(start, end);
       await onProgress?.(end, size);
     }
+    await digest?.skipTo(size);
     await onProgress?.(size, size);
   }
 

@@ -6,6 +6,7 @@ import type { Image } from '../image/image.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import { createKernel, type Kernel } from '../kernel/kernel.ts';
 import { checkBacking, sameFile, withTargets } from '../node/create-file.ts';
+import type { ChecksumAlgorithm, EndingDigest } from '../node/disk-digest.ts';
 import { dataFile, flushingAhead } from '../node/flush-ahead.ts';
 import { type NamedFiles, openChain } from '../node/open-image.ts';
 import type { SpillOptions } from '../node/spill.ts';
@@ -44,6 +45,11 @@ export interface ConvertFileOptions
   compressionLevel?: DeflateLevel;
   /** Bytes; see `ConvertOptions.sparseSize`. */
   sparseSize?: number;
+  /**
+   * Take the digest of the disk as it is read, before it is written; see `checksum`. Zeros are added up to
+   * the length of a new target that is longer.
+   */
+  checksum?: ChecksumAlgorithm | undefined;
   /** Write into the existing target, in place: an error, or a cut, leaves some ranges new and others old. */
   noCreate?: boolean;
   /** With `noCreate`: zeros need not be written, since the target reads as zeros. */
@@ -76,6 +82,19 @@ export interface ConvertFileOptions
 export interface WrittenTarget extends NamedFiles {
   path: string;
   format: 'raw' | 'qcow2';
+  /** With `checksum`: the digest of what was read, in hexadecimal. */
+  digest?: string | undefined;
+}
+
+/** What a conversion tells. */
+export interface ConvertFileResult {
+  /** With `checksum`: the digest of the disk, in hexadecimal. */
+  digest?: string | undefined;
+}
+
+/** A conversion under way. */
+interface FileConversion extends ConvertFileOptions {
+  digest: EndingDigest | undefined;
 }
 
 /**
@@ -88,26 +107,44 @@ export interface WrittenTarget extends NamedFiles {
  * @example
  * import { convertFile } from 'qcow2';
  *
- * await convertFile({
+ * const { digest } = await convertFile({
  *   inputs: [{ path: 'overlay.qcow2' }],
  *   target: 'small.qcow2',
  *   targetFormat: 'qcow2',
  *   compress: true,
+ *   checksum: 'sha256',
  *   onProgress: (done, total) => console.log(`${done} of ${total} bytes`),
  * });
+ * console.log(`its disk has the SHA-256 ${digest}`);
  */
-export async function convertFile(options: ConvertFileOptions): Promise<void> {
+export async function convertFile(options: ConvertFileOptions): Promise<ConvertFileResult> {
+  const { checksum } = options;
+  const digest = checksum && (await loadDigests()).diskDigest(checksum);
   const onePass = isOnePass(options);
   const { onProgress } = options;
   const onKept = onProgress && ((done: number) => onProgress(done, Number.POSITIVE_INFINITY, 0));
   const { inputs, stream, close } = await settleInputs({ ...options, onePass, onKept });
   try {
-    if (stream) await convertStreamFile(stream, options);
-    else await convertFiles({ ...options, inputs });
+    if (stream) await convertStreamFile(stream, { ...options, digest });
+    else await convertFiles({ ...options, inputs, digest });
+    return digest ? { digest: digest.end() } : {};
   } finally {
     await stream?.close();
     close();
   }
+}
+
+/** Loaded when they are asked for: node:crypto takes a thread 3 ms. */
+function loadDigests(): Promise<typeof import('../node/disk-digest.ts')> {
+  return import('../node/disk-digest.ts');
+}
+
+/** The target is whole. */
+async function beforePublish(
+  { digest, beforePublish: tell }: FileConversion,
+  written: WrittenTarget,
+): Promise<void> {
+  await tell?.(digest ? { ...written, digest: digest.end() } : written);
 }
 
 /** Whether a raw disk that comes as a stream need not be kept. */
@@ -118,24 +155,23 @@ function isOnePass(options: ConvertFileOptions): boolean {
   return inputs.length === 1 && !noCreate && absent.every((value) => value === undefined);
 }
 
-async function convertStreamFile(stream: ByteStream, options: ConvertFileOptions): Promise<void> {
+async function convertStreamFile(stream: ByteStream, options: FileConversion): Promise<void> {
   const { target, targetFormat: format } = options;
   await withTargets(
     target,
     undefined,
-    async (image) => {
+    async (file) => {
       const { onProgress: _, ...rest } = options;
-      const control = controlOf(options, image.storage);
-      const executor = threadedStreamExecutor(pathOf(image), options);
-      await convertBytes(stream, image.storage, { ...rest, format, ...control, executor });
-      const paths = { target: pathOf(image), data: pathOf(image) };
-      await options.beforePublish?.(writtenTarget(format, paths, undefined));
+      const control = controlOf(options, file.storage);
+      const executor = threadedStreamExecutor(pathOf(file), options);
+      await convertBytes(stream, file.storage, { ...rest, format, ...control, executor });
+      await beforePublish(options, { path: file.partialPath, format });
     },
     options,
   );
 }
 
-async function convertFiles(options: ConvertFileOptions): Promise<void> {
+async function convertFiles(options: FileConversion): Promise<void> {
   const { kernel = createKernel() } = options;
   // One thread overwrites an image: it writes while the system reads. Others share the work.
   const isShared = !options.noCreate || options.targetFormat === 'raw';
@@ -165,7 +201,7 @@ async function convertFiles(options: ConvertFileOptions): Promise<void> {
         const target = { storage: image.storage, dataStorage: data?.storage };
         const control = controlOf(options, (data ?? image).storage);
         await convert(images, target, { ...settings, ...control, executor, kernel });
-        await options.beforePublish?.(writtenTarget(options.targetFormat, paths, data));
+        await beforePublish(options, writtenTarget(options.targetFormat, paths, data));
       },
       options,
     );
@@ -189,7 +225,7 @@ function pathOf({ path: name, partialPath }: TargetFile): TargetPath {
 /** `-n` on a raw file or device of at least the source's size: zeros are written unless told. */
 async function overwriteRaw(
   images: readonly Image[],
-  options: ConvertFileOptions,
+  options: FileConversion,
   kernel: Kernel,
 ): Promise<void> {
   const storage = new FileStorage(options.target, { mode: 'r+', sync: true });
@@ -211,7 +247,7 @@ async function overwriteRaw(
     const executor = threadedExecutor(inputFiles(options), paths, options);
     const control = controlOf(options, storage);
     await convert(images, storage, { ...settings, ...control, executor, kernel });
-    await options.beforePublish?.({ path: options.target, format: 'raw' });
+    await beforePublish(options, { path: options.target, format: 'raw' });
     if (options.durable !== false) await storage.flush();
   } finally {
     storage.close();
@@ -221,7 +257,7 @@ async function overwriteRaw(
 /** `-n` on a qcow2 image: its disk is overwritten in place. */
 async function overwriteQcow2(
   images: readonly Image[],
-  options: ConvertFileOptions,
+  options: FileConversion,
   kernel: Kernel,
 ): Promise<void> {
   const { target: file, allowExternal, create = {}, range, signal } = options;
@@ -251,7 +287,7 @@ async function overwriteQcow2(
     throw error;
   }
   await target.close();
-  await options.beforePublish?.({ path: file, format: 'qcow2' });
+  await beforePublish(options, { path: file, format: 'qcow2' });
 }
 
 /** Whether the backing file of the target is the one the caller says the source has too. */

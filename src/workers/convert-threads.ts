@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
 import {
   type ChunkExecutor,
   type Conversion,
@@ -7,6 +8,7 @@ import {
 } from '../operations/convert.ts';
 import { isCompressed, isRemote } from '../operations/fetch-ahead.ts';
 import { FileStorage } from '../storage/file.ts';
+import { DigestRing, DigestTaker } from './digest-ring.ts';
 import type { ConvertedChunk, ConvertStart, InputFiles, TargetPath } from './messages.ts';
 import { WorkShare } from './work-share.ts';
 import {
@@ -44,6 +46,7 @@ export function threadedExecutor(
       if (isFarAway && !compresses(conversion) && !(await isCompressed(images)))
         return runBeside(conversion, paths, finished);
       const share = new WorkShare();
+      const digest = sharedDigest(conversion, share);
       const { source, step, allocatorState } = conversion;
       const workerData: ConvertStart = {
         // This thread has made sure that nobody writes the inputs.
@@ -53,15 +56,17 @@ export function threadedExecutor(
         step,
         allocatorState,
         share: share.state,
+        digest: digest?.start,
       };
       const url = new URL('./convert-worker.js', import.meta.url);
       const work: PoolWork<number, ConvertedChunk> = {
         steps: conversion.chunks(),
         // Waiting for data it would not do what only it can: report and list.
-        own: blocking && !isFarAway ? await ownStep(conversion, share) : undefined,
+        own: blocking && !isFarAway ? await ownStep(conversion, share, digest?.taker) : undefined,
         start: () => new Worker(url, { workerData }),
         async ended(_sequence, outcome) {
           if ('error' in outcome) throw outcome.error;
+          await digest?.taker.take();
           await finished(outcome.value.start, outcome.value.record);
           return false;
         },
@@ -102,13 +107,24 @@ async function isSmall({ chunks }: Conversion): Promise<boolean> {
   return true;
 }
 
+/** How threads work on the digest: the calling one takes it, others hand over what they have read. */
+function sharedDigest({ digest, step }: Conversion, share: WorkShare) {
+  if (!digest) return undefined;
+  const ring = DigestRing.create(share, step.chunkBytes);
+  // Those who convert files make the digests of such names.
+  const algorithm = digest.digest.algorithm as ChecksumAlgorithm;
+  return { taker: new DigestTaker(ring, digest), start: { algorithm, ring: ring.state } };
+}
+
 /** What the calling thread does with a chunk. */
 async function ownStep(
   conversion: Conversion,
   share: WorkShare,
+  taker: DigestTaker | undefined,
 ): Promise<(start: number, sequence: number) => Promise<ConvertedChunk>> {
   const converter = await ConvertStep.prepare(conversion);
   return async (start, sequence) => {
-    return { start, record: await converter.run(start, share.turnOf(sequence)) };
+    const look = taker && ((bytes: Uint8Array) => taker.read(sequence, start, bytes));
+    return { start, record: await converter.run(start, share.turnOf(sequence), look) };
   };
 }

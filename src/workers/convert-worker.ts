@@ -4,6 +4,7 @@ import { Source } from '../operations/chunks.ts';
 import { ConvertStep } from '../operations/convert.ts';
 import { isRemote } from '../operations/fetch-ahead.ts';
 import { FileStorage } from '../storage/file.ts';
+import { DigestRing } from './digest-ring.ts';
 import { openSource } from './input-files.ts';
 import type { ConvertedChunk, ConvertStart, TargetPath } from './messages.ts';
 import { WorkShare } from './work-share.ts';
@@ -18,6 +19,16 @@ function openTarget({ name, path }: TargetPath): FileStorage {
   return new FileStorage(name, { mode: 'r+', sync: true, realPath: path, share: true });
 }
 
+/** Hands what was read to the thread that takes the digest. */
+async function ringFor({ algorithm, ring: state }: NonNullable<ConvertStart['digest']>) {
+  // Loaded when it is asked for: node:crypto takes a thread 3 ms.
+  const { diskDigest } = await import('../node/disk-digest.ts');
+  const digest = diskDigest(algorithm);
+  const ring = new DigestRing(share, state);
+  return (sequence: number, at: number, bytes: Uint8Array): Promise<void> =>
+    ring.put(sequence, at, digest.part(bytes), bytes.length);
+}
+
 void serve<number, ConvertedChunk>(share, async (signal) => {
   const kernel = createKernel();
   const source = new Source(await openSource(start.files, kernel, signal), start.range);
@@ -30,9 +41,11 @@ void serve<number, ConvertedChunk>(share, async (signal) => {
     step: start.step,
     allocatorState: start.allocatorState,
   });
+  const toDigest = start.digest && (await ringFor(start.digest));
   return {
     async run(at, sequence) {
-      return { start: at, record: await converter.run(at, share.turnOf(sequence)) };
+      const look = toDigest && ((bytes: Uint8Array) => toDigest(sequence, at, bytes));
+      return { start: at, record: await converter.run(at, share.turnOf(sequence), look) };
     },
     prefetch: (await isRemote(source.images)) ? (at) => converter.prefetch(at) : undefined,
   };

@@ -1,9 +1,11 @@
 import type { SnapshotQuery } from '../image/identify.ts';
 import type { ChunkRecord } from '../image/target.ts';
+import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
 import type { InputCopy, NamedFiles } from '../node/open-image.ts';
 import type { DiskRange } from '../operations/chunks.ts';
 import type { ConvertStepOptions } from '../operations/convert.ts';
 import type { HttpOptions } from '../storage/http.ts';
+import type { DigestRingState } from './digest-ring.ts';
 
 /** An image, and where it is read if its name does not lead there any more. */
 export interface InputFile extends NamedFiles {
@@ -43,6 +45,8 @@ export interface ConvertStart {
   allocatorState: Float64Array;
   /** Of the `WorkShare`. */
   share: Int32Array<SharedArrayBuffer>;
+  /** The digest of the disk that is taken meanwhile, and the ring for what it needs. */
+  digest: { algorithm: ChecksumAlgorithm; ring: DigestRingState } | undefined;
 }
 
 /** A converted chunk. */

@@ -310,7 +310,9 @@ describe('many images', () => {
     // The threads asked for would take more than the ceiling.
     for (const memory of [128, 256])
       for (const inputs of [images, large]) {
-        const options = { concurrency: 16, memory: memory * MIB, checksum: 'sha256-sparse' };
+        // Of the large ones one has a TiB of zeros.
+        const checksum = inputs === large ? 'sha256-sparse' : 'sha256';
+        const options = { concurrency: 16, memory: memory * MIB, checksum };
         expect(await peak({ ...options, verify: true }, ...inputs)).toBeLessThanOrEqual(memory);
       }
   }, 60_000);

@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { Image } from '../../src/image/image.ts';
+import { diskDigest } from '../../src/node/disk-digest.ts';
 import { type ConvertOptions, convert } from '../../src/operations/convert.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
@@ -67,6 +69,13 @@ describe('conversions to raw on a file system that shares blocks', () => {
   it('share what the file of a raw image holds, and write nothing', async () => {
     const target = await toRaw(await raw(), CONTENT);
     expect(target).toMatchObject({ shared: CONTENT.length + 2 * MIB, written: 0, refused: 0 });
+  });
+
+  it('read what a digest is taken of, and share it all the same', async () => {
+    const digest = diskDigest('sha256');
+    const target = await toRaw(await raw(), CONTENT, { digest });
+    expect(target).toMatchObject({ shared: CONTENT.length + 2 * MIB, written: 0 });
+    expect(digest.end()).toBe(createHash('sha256').update(CONTENT).digest('hex'));
   });
 
   it.each([

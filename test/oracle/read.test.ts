@@ -1,6 +1,9 @@
 import { copyFileSync, statSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { checksum } from '../../src/node/checksum.ts';
+import { openImage } from '../../src/node/open-image.ts';
+import { convertFile } from '../../src/workers/convert-file.ts';
 import { sha256File } from '../support/digest.ts';
 import { makeLimiter } from '../support/limit.ts';
 import { describeRun, type RunResult } from '../support/run.ts';
@@ -60,6 +63,26 @@ async function applied(recipe: Recipe, snapshot: string, raw: string, dir: strin
   unlinkSync(copy);
 }
 
+/** The digests taken while the disk is converted are those of what the other tool wrote. */
+async function expectSameDigests(
+  recipe: Recipe,
+  dir: string,
+  theirs: string,
+  snapshot?: string,
+): Promise<void> {
+  const raw = await openImage(theirs, { format: 'raw' });
+  const sparse = await checksum(raw, { algorithm: 'sha256-sparse' });
+  await raw.close();
+  const target = join(dir, 'digest.out');
+  const inputs = [{ path: join(dir, recipe.image), snapshot }];
+  const common = { inputs, target, threads: 1, durable: false };
+  const plain = { ...common, targetFormat: 'raw', checksum: 'sha256' } as const;
+  expect(await convertFile(plain)).toEqual({ digest: sha256File(theirs) });
+  const tree = { ...common, targetFormat: 'qcow2', checksum: 'sha256-sparse' } as const;
+  expect(await convertFile(tree)).toEqual({ digest: sparse });
+  unlinkSync(target);
+}
+
 /** The disk as both tools write it to a raw file: same length, same bytes. */
 async function expectSameDisk(recipe: Recipe, dir: string, snapshot?: string): Promise<number> {
   const chosen = snapshot === undefined ? [] : ['-l', snapshot];
@@ -72,6 +95,7 @@ async function expectSameDisk(recipe: Recipe, dir: string, snapshot?: string): P
   const length = statSync(theirs).size;
   expect(statSync(ours).size, `length of ${what}`).toBe(length);
   expect(sha256File(ours), `bytes of ${what}`).toBe(sha256File(theirs));
+  await expectSameDigests(recipe, dir, theirs, snapshot);
   unlinkSync(theirs);
   unlinkSync(ours);
   return length;

@@ -3,6 +3,7 @@ import { Image } from '../../src/image/image.ts';
 import { check } from '../../src/operations/check.ts';
 import { hilbertCurve } from '../../src/operations/hilbert.ts';
 import { MemoryStorage } from '../../src/storage/memory.ts';
+import type { Storage } from '../../src/storage/storage.ts';
 import { filePicture } from '../../web/model/file-picture.ts';
 import { placedCheck } from '../../web/model/findings.ts';
 import { gridOf, OUTSIDE } from '../../web/model/grid.ts';
