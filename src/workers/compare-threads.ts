@@ -1,4 +1,3 @@
-import { Worker } from 'node:worker_threads';
 import {
   type CompareExecutor,
   CompareStep,
@@ -36,12 +35,12 @@ export function threadedCompareExecutor(
         blocking && !isFarAway ? await CompareStep.prepare(comparison.images) : undefined;
       const search = new FirstDifference(comparison, finished);
       // This thread has made sure that nobody writes the images.
-      const workerData: CompareStart = { files: { ...files, share: true }, share: share.state };
+      const data: CompareStart = { files: { ...files, share: true }, share: share.state };
       const url = new URL('./compare-worker.js', import.meta.url);
       const work: PoolWork<CompareJob, ComparedJob> = {
         steps: search.jobs(),
         own: step && (async (job) => ({ offset: await step.run(job), end: job.end })),
-        start: () => new Worker(url, { workerData }),
+        thread: { url, data },
         ended: (sequence, outcome) => search.ended(sequence, outcome),
       };
       try {

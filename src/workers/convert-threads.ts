@@ -1,4 +1,3 @@
-import { Worker } from 'node:worker_threads';
 import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
 import {
   type ChunkExecutor,
@@ -48,7 +47,7 @@ export function threadedExecutor(
       const share = new WorkShare();
       const digest = sharedDigest(conversion, share);
       const { source, step, allocatorState } = conversion;
-      const workerData: ConvertStart = {
+      const data: ConvertStart = {
         // This thread has made sure that nobody writes the inputs.
         files: { ...files, share: true },
         ...paths,
@@ -63,7 +62,7 @@ export function threadedExecutor(
         steps: conversion.chunks(),
         // Waiting for data it would not do what only it can: report and list.
         own: blocking && !isFarAway ? await ownStep(conversion, share, digest?.taker) : undefined,
-        start: () => new Worker(url, { workerData }),
+        thread: { url, data },
         async ended(_sequence, outcome) {
           if ('error' in outcome) throw outcome.error;
           await digest?.taker.take();

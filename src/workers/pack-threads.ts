@@ -1,4 +1,3 @@
-import { Worker } from 'node:worker_threads';
 import type { ChunkPacker, PackedAt } from '../operations/stream-compressed.ts';
 import type { InputFiles, PackStart } from './messages.ts';
 import { WorkShare } from './work-share.ts';
@@ -18,7 +17,7 @@ export function threadedPacker(
     const url = new URL('./pack-worker.js', import.meta.url);
     // The thread that began has made sure that nobody writes the inputs.
     const inputs = { ...files, share: true };
-    const workerData: PackStart = { files: inputs, step, withBytes, share: share.state };
+    const data: PackStart = { files: inputs, step, withBytes, share: share.state };
     const results = new InOrder<PackedAt>();
     const steps = new StepsAhead(starts, AHEAD_PER_THREAD * defaultThreads());
     const pool = new WorkerPool<number, PackedAt>(
@@ -26,7 +25,7 @@ export function threadedPacker(
       {
         steps,
         comeSlowly: true,
-        start: () => new Worker(url, { workerData }),
+        thread: { url, data },
         ended(sequence, outcome) {
           if ('error' in outcome) throw outcome.error;
           results.put(sequence, outcome.value);

@@ -1,4 +1,3 @@
-import { Worker } from 'node:worker_threads';
 import type { ChunkRecord } from '../image/target.ts';
 import { ConvertStep } from '../operations/convert.ts';
 import {
@@ -62,7 +61,7 @@ async function runOnThreads(
   if (await chunks.endWithin(INLINE_CHUNKS)) return runInline(conversion, chunks, finished);
   const { step, allocatorState } = conversion;
   const share = new WorkShare();
-  const workerData: StreamStart = {
+  const data: StreamStart = {
     target,
     step,
     allocatorState,
@@ -75,7 +74,7 @@ async function runOnThreads(
     {
       steps: chunks,
       comeSlowly: true,
-      start: () => new Worker(url, { workerData }),
+      thread: { url, data },
       async ended(sequence, outcome) {
         if ('error' in outcome) throw outcome.error;
         await finished(outcome.value);

@@ -1,4 +1,9 @@
-import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
+import {
+  type MessagePort,
+  parentPort,
+  receiveMessageOnPort,
+  workerData,
+} from 'node:worker_threads';
 import { isQcow2Error } from '../errors.ts';
 import { STEPS_AHEAD } from '../operations/fetch-ahead.ts';
 import type { WorkShare } from './work-share.ts';
@@ -30,7 +35,7 @@ export async function serve<Step, Result>(
     port.postMessage(message, transfer);
   const stopped = new AbortController();
   const watch = setInterval(() => share.isStopped && stopped.abort(), PATIENCE_MILLISECONDS);
-  const taken = new TakenSteps<Step>(share, port);
+  const taken = new TakenSteps<Step>(share, (workerData as { steps: MessagePort }).steps);
   let sequence = -1;
   try {
     const work = await open(stopped.signal);

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import type { Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { Qcow2Error, type Qcow2ErrorCode } from '../errors.ts';
 import type { WorkShare } from './work-share.ts';
 
@@ -59,8 +59,8 @@ export interface PoolWork<Step, Result> {
   comeSlowly?: boolean | undefined;
   /** Does a step on the calling thread, which then takes part. */
   own?: ((step: Step, sequence: number) => Promise<Result>) | undefined;
-  /** Starts another thread. */
-  start: () => Worker;
+  /** What threads run, which calls `serve`, and what it is told as `workerData`. */
+  thread: { url: URL; data: object };
   /**
    * Called once per step, one call at a time, in any order. Returns true when nothing behind this
    * step matters any more; what it throws ends the operation.
@@ -83,7 +83,8 @@ export class WorkerPool<Step, Result> {
   readonly #share: WorkShare;
   readonly #work: PoolWork<Step, Result>;
   readonly #threads: () => number;
-  readonly #workers: Worker[] = [];
+  /** Where each thread finds its steps. */
+  readonly #workers: MessagePort[] = [];
   readonly #exits: Promise<unknown>[] = [];
   readonly #iterator: AsyncIterator<Step>;
   /** Every step before this one has ended; those behind it that have, too. */
@@ -182,15 +183,18 @@ export class WorkerPool<Step, Result> {
   #announce(first: number): number {
     const steps = this.#window.slice(first - this.#low);
     // Sent before they count: who sees the number finds the steps.
-    if (steps.length > 0) for (const worker of this.#workers) worker.postMessage({ first, steps });
+    if (steps.length > 0) for (const port of this.#workers) port.postMessage({ first, steps });
     if (!this.#isDecided) this.#share.list(this.#count);
     return this.#count;
   }
 
   #startWorkers(count: number): void {
     for (let i = 0; i < count; i++) {
-      const worker = this.#work.start();
-      worker.postMessage({ first: this.#low, steps: this.#window });
+      const { url, data } = this.#work.thread;
+      // A port of their own: not every engine lets a thread ask its first one for what has come.
+      const { port1: port, port2: steps } = new MessageChannel();
+      const worker = new Worker(url, { workerData: { ...data, steps }, transferList: [steps] });
+      port.postMessage({ first: this.#low, steps: this.#window });
       worker.on('message', ({ sequence, ...reply }: ThreadReply<Result>) => {
         const error = 'error' in reply ? revive(reply.error) : undefined;
         this.#receive(sequence, error ? { error } : (reply as Outcome<Result>));
@@ -199,12 +203,13 @@ export class WorkerPool<Step, Result> {
       this.#exits.push(
         new Promise((resolve) => {
           worker.on('exit', (code) => {
+            port.close();
             if (code !== 0) this.#fail(new Error('a thread ended early'));
             resolve(code);
           });
         }),
       );
-      this.#workers.push(worker);
+      this.#workers.push(port);
     }
   }
 

@@ -218,6 +218,7 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
       [2, 7],
     ])
       expect((await explorer.bytesAt(`${at}M`))[0]).toBe(value);
+    expect(await explorer.convert('raw')).toContain(flattened.sha256);
   });
 
   test('several URLs at once are an image and the files it names', async () => {

@@ -103,7 +103,6 @@ describe.each(BROWSER_NAMES)('%s', (name) => {
     await page.click('#choose button');
     await page.waitFor(`document.querySelector('#serial').textContent.includes('done')`);
     expect(await page.evaluate(`document.querySelector('#serial').textContent`)).toBe(FIRST_BOOT);
-    if (process.env.SHOT) await page.screenshot(`/tmp/x/v86-${name}.png`);
     await page.click('#stop');
     await page.waitFor(`document.querySelector('#status').textContent === 'Stopped'`);
     expect(server.missing).toEqual([]);

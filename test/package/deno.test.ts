@@ -23,7 +23,7 @@ beforeAll(async () => {
   mkdirSync(join(folder, 'node_modules'));
   symlinkSync(root, join(folder, 'node_modules/qcow2'));
   writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
-  writeFileSync(join(folder, 'disk.raw'), makeContent('mixed', 9 << 20, 11));
+  writeFileSync(join(folder, 'disk.raw'), makeContent('mixed', 96 << 20, 11));
   const args = ['convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2'];
   await runOk('qemu-img', args, folder);
 });
@@ -52,14 +52,20 @@ test('the package converts files, with threads', async () => {
     await image.close();`;
   writeFileSync(join(folder, 'convert.js'), script);
   const result = await deno('--allow-all', '--node-modules-dir=manual', 'convert.js');
-  expect(result).toMatchObject({ status: 0, stdout: `${9 << 20}\n`, stderr: '' });
+  expect(result).toMatchObject({ status: 0, stdout: `${96 << 20}\n`, stderr: '' });
   await expectClean('packed.qcow2', folder);
   await expectSame(['qcow2', 'packed.qcow2'], ['raw', 'disk.raw'], folder);
 });
 
-test('the command line runs', async () => {
-  const cli = join(root, 'dist/cli/main.js');
-  const result = await deno('--allow-all', cli, 'convert', '-O', 'raw', 'disk.qcow2', 'copy.raw');
-  expect(result).toMatchObject({ status: 0, stdout: '', stderr: '' });
+test('the command line runs, compresses on all cores, and compares', async () => {
+  const cli = ['--allow-all', join(root, 'dist/cli/main.js')];
+  for (const args of [
+    ['convert', '-O', 'raw', 'disk.qcow2', 'copy.raw'],
+    ['convert', '-c', '-O', 'qcow2', 'disk.qcow2', 'copy.qcow2'],
+  ])
+    expect(await deno(...cli, ...args)).toMatchObject({ status: 0, stdout: '', stderr: '' });
   await expectSame(['raw', 'copy.raw'], ['raw', 'disk.raw'], folder);
+  await expectClean('copy.qcow2', folder);
+  const compared = await deno(...cli, 'compare', 'copy.qcow2', 'disk.raw');
+  expect(compared).toMatchObject({ status: 0, stdout: 'Images are identical.\n', stderr: '' });
 });

@@ -9,4 +9,4 @@ async function run(step) {
   return step * step;
 }
 
-void serve(new WorkShare(workerData), async () => ({ run }));
+void serve(new WorkShare(workerData.share), async () => ({ run }));

@@ -1,4 +1,3 @@
-import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { WorkShare } from '../../src/workers/work-share.ts';
 import { type Outcome, type PoolWork, WorkerPool } from '../../src/workers/worker-pool.ts';
@@ -33,7 +32,7 @@ async function run(
           return step * step;
         }
       : undefined,
-    start: () => new Worker(THREAD, { workerData: share.state }),
+    thread: { url: THREAD, data: { share: share.state } },
     ended(sequence, outcome) {
       expect(ended.has(sequence)).toBe(false);
       ended.set(sequence, outcome);

@@ -9,10 +9,16 @@ export async function prepareSaving(): Promise<void> {
   await Promise.all([serviceWorker(), removeLeftFiles()]);
 }
 
+/** A file that an image names, at a URL. */
+export interface FileAtUrl {
+  name: string;
+  url: string;
+}
+
 /** What is to be converted, and into what. */
 export interface SaveRequest {
   /** The image (unless it has a URL), then backing and data files, which are found by their names. */
-  files: File[];
+  files: (File | FileAtUrl)[];
   /** The image, if it is not a file. */
   url?: string;
   format: 'raw' | 'qcow2';
@@ -59,13 +65,13 @@ export async function convertAndSave(request: SaveRequest, options: SaveOptions)
   const { files, url, format, compress, suggestedName } = request;
   const { onProgress, signal } = options;
   const place = await choosePlace(suggestedName, options);
-  const [top, ...below] = url === undefined ? files : [url, ...files];
-  const others = (below as File[]).map((file) => [file.name, file] as const);
+  const sources = files.map((file) => ('url' in file ? file.url : file));
+  const others = files.map(({ name }, i) => [name, sources[i]!] as const);
   try {
     const { bytes, sha256 } = await convertInWorker(
       {
-        source: top!,
-        files: Object.fromEntries(others),
+        source: url ?? sources[0]!,
+        files: Object.fromEntries(url === undefined ? others.slice(1) : others),
         format,
         compress: compress && format === 'qcow2',
         target: place.target,

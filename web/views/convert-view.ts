@@ -1,4 +1,5 @@
 import { byId } from '../dom.ts';
+import { ownName } from '../model/open-files.ts';
 import { sizeText } from '../model/sizes.ts';
 import { convertAndSave, type SaveRequest } from '../save/convert-and-save.ts';
 import { messageOf, type Session } from './session.ts';
@@ -129,16 +130,12 @@ function rateText(share: number, diskBytes: number, seconds: number): string {
   return `${Math.floor(share * 100)} %, ${rate}/s, ${rest} left`;
 }
 
-/**
- * What the image consists of, the image first. A file that was given for a name goes by that name.
- * @throws Error a file below the image is at a URL
- */
+/** What the image consists of, the image first. A file that was given for a name goes by that name. */
 function sourcesOf({ given, opened }: Session): Pick<SaveRequest, 'files' | 'url'> {
   const [top, ...below] = opened.chain.flatMap(({ given: index }) => given[index ?? -1] ?? []);
   const files = below.map(({ source, as }) => {
-    if (typeof source !== 'string')
-      return as === undefined ? source : new File([source], as.slice(as.lastIndexOf('/') + 1));
-    throw new Error('a file below the image is at a URL: choose it as a file to convert the image');
+    if (typeof source === 'string') return { name: ownName({ name: as ?? source }), url: source };
+    return as === undefined ? source : new File([source], ownName({ name: as }));
   });
   const source = top?.source ?? '';
   return typeof source === 'string' ? { url: source, files } : { files: [source, ...files] };
