@@ -122,14 +122,13 @@ export class HttpRanges {
   async #fill(offset: number, into: Uint8Array): Promise<void> {
     const { retries = 4, retryDelay = 250 } = this.#options;
     let done = 0;
-    const received = (bytes: Uint8Array): void => {
-      into.set(bytes, done);
-      done += bytes.length;
+    const received = (length: number): void => {
+      done += length;
     };
     for (let failures = 0; done < this.#wanted(offset, into.length); ) {
       this.#requireGoingOn();
       try {
-        await this.#request(offset + done, into.length - done, received);
+        await this.#request(offset + done, into.subarray(done), received);
       } catch (error) {
         this.#requireGoingOn();
         if (!(error instanceof Transient)) throw error;
@@ -149,9 +148,10 @@ export class HttpRanges {
   /** Makes one request; what comes of it is passed on even if it fails behind. */
   async #request(
     offset: number,
-    length: number,
-    received: (bytes: Uint8Array) => void,
+    into: Uint8Array,
+    received: (length: number) => void,
   ): Promise<void> {
+    const { length } = into;
     const { timeout = 30_000 } = this.#options;
     await this.#slots.take();
     const controller = new AbortController();
@@ -162,7 +162,8 @@ export class HttpRanges {
       const answer = await this.#send('GET', controller, `bytes=${offset}-${offset + length - 1}`);
       watch.touch();
       const part = await this.#partOf(answer, offset, length, controller);
-      if (part !== undefined) await this.#receive(answer, part.end - part.start, watch, received);
+      if (part !== undefined)
+        await this.#receive(answer, into.subarray(0, part.end - part.start), watch, received);
       else controller.abort();
     } catch (error) {
       // Whatever is left of the answer is not wanted.
@@ -180,18 +181,19 @@ export class HttpRanges {
   /** Receives a body that must have exactly the length it says. */
   async #receive(
     answer: HttpAnswer,
-    expected: number,
+    into: Uint8Array,
     watch: IdleWatch,
-    received: (bytes: Uint8Array) => void,
+    received: (length: number) => void,
   ): Promise<void> {
     let done = 0;
-    await answer.receive((bytes) => {
+    await answer.receive(into, (length) => {
       watch.touch();
-      done += bytes.length;
-      if (done > expected) throw this.#error('the server sends more than it was asked for');
-      received(bytes);
+      done += length;
+      if (done > into.length) throw this.#error('the server sends more than it was asked for');
+      received(length);
     });
-    if (done < expected) throw new Transient(`the answer ends after ${done} of ${expected} bytes`);
+    if (done < into.length)
+      throw new Transient(`the answer ends after ${done} of ${into.length} bytes`);
   }
 
   #send(method: 'GET' | 'HEAD', { signal }: AbortController, range?: string): Promise<HttpAnswer> {

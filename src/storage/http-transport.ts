@@ -17,8 +17,11 @@ export interface HttpAnswer {
   url: string;
   /** Whether headers of the answer may be there although they do not show: a page sees only some. */
   hidesHeaders: boolean;
-  /** Receives the body part by part. The parts are not valid any more when `received` returns. */
-  receive(received: (bytes: Uint8Array) => void): Promise<void>;
+  /**
+   * Receives the body into `into`, part by part, until the body ends. `received` is told the bytes of each
+   * part, and throws if there is no room for it. Nothing is written any more when this has settled.
+   */
+  receive(into: Uint8Array, received: (length: number) => void): Promise<void>;
 }
 
 /**
@@ -41,11 +44,15 @@ export const fetchTransport: HttpTransport = async (url, { redirects, ...request
     header: (name) => response.headers.get(name),
     url: response.url === '' ? url : response.url,
     hidesHeaders: response.type === 'cors',
-    async receive(received) {
+    async receive(into, received) {
       if (response.body === null) return;
       const reader = response.body.getReader();
-      for (let next = await reader.read(); !next.done; next = await reader.read())
-        received(next.value);
+      let filled = 0;
+      for (let next = await reader.read(); !next.done; next = await reader.read()) {
+        received(next.value.length);
+        into.set(next.value, filled);
+        filled += next.value.length;
+      }
     },
   };
 };
