@@ -1,5 +1,5 @@
 import * as net from 'node:net';
-import * as tls from 'node:tls';
+import type * as tls from 'node:tls';
 import { type HttpHead, parseHead } from './http-head.ts';
 
 /** Longest head of an answer. */
@@ -43,30 +43,40 @@ export class HttpConnection {
   #isReused = false;
   #failure: Error | undefined;
 
-  /** @param closed called once, when nothing comes of the connection any more */
-  constructor({ protocol, hostname, port }: URL, closed: (connection: HttpConnection) => void) {
-    const host = hostname.replace(/^\[(.*)\]$/, '$1');
-    const onread = {
+  private constructor(
+    connect: (onread: net.OnReadOpts) => net.Socket,
+    closed: (connection: HttpConnection) => void,
+  ) {
+    this.#socket = connect({
       buffer: () => this.#nextBuffer(),
-      callback: (length: number, bytes: Uint8Array) => this.#take(bytes.subarray(0, length)),
-    };
-    if (protocol === 'https:') {
-      const servername = net.isIP(host) ? {} : { servername: host };
-      const options: tls.ConnectionOptions & { onread: net.OnReadOpts } = {
-        host,
-        port: Number(port || 443),
-        ALPNProtocols: ['http/1.1'],
-        ...servername,
-        onread,
-      };
-      this.#socket = tls.connect(options);
-    } else this.#socket = net.connect({ host, port: Number(port || 80), onread });
+      callback: (length, bytes) => this.#take(bytes.subarray(0, length)),
+    });
     this.#socket.setNoDelay(true);
     this.#socket.on('error', (error) => this.#fail(error));
     this.#socket.on('close', () => {
       this.#fail(new Error('the connection was closed'));
       closed(this);
     });
+  }
+
+  /** @param closed called once, when nothing comes of the connection any more */
+  static async open(
+    { protocol, hostname, port }: URL,
+    closed: (connection: HttpConnection) => void,
+  ): Promise<HttpConnection> {
+    const host = hostname.replace(/^\[(.*)\]$/, '$1');
+    if (protocol === 'http:') {
+      const place = { host, port: Number(port || 80) };
+      return new HttpConnection((onread) => net.connect({ ...place, onread }), closed);
+    }
+    const { connect } = await import('node:tls');
+    const options: tls.ConnectionOptions = {
+      host,
+      port: Number(port || 443),
+      ALPNProtocols: ['http/1.1'],
+      ...(net.isIP(host) === 0 && { servername: host }),
+    };
+    return new HttpConnection((onread) => connect(Object.assign({ onread }, options)), closed);
   }
 
   get isOpen(): boolean {

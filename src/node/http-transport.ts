@@ -1,18 +1,17 @@
-import * as http from 'node:http';
-import * as https from 'node:https';
-import type { HttpAnswer, HttpRequest, HttpTransport } from '../storage/http-transport.ts';
-import { PRIVATE_HEADERS } from '../storage/http-transport.ts';
+import {
+  type HttpAnswer,
+  type HttpRequest,
+  type HttpTransport,
+  PRIVATE_HEADERS,
+} from '../storage/http-transport.ts';
+import { isHttpUrl } from '../storage/http-url.ts';
+import type { Sent } from './http-by-node.ts';
 import { HttpConnection, StaleConnection, UnusualAnswer } from './http-connection.ts';
 
 /** Redirections followed in one request; the limit of `fetch`. */
 const MAX_REDIRECTIONS = 20;
 /** Connections to one server kept for later requests. */
 const MOST_KEPT = 16;
-
-const AGENTS = {
-  'http:': new http.Agent({ keepAlive: true }),
-  'https:': new https.Agent({ keepAlive: true }),
-};
 
 /** Connections that nobody uses just now, by origin. */
 const kept = new Map<string, HttpConnection[]>();
@@ -30,43 +29,39 @@ export const nodeTransport: HttpTransport = async (url, request) => {
     if (!isRedirection || !request.redirects) return answer;
     drop();
     const next = new URL(location, at);
-    if (redirections >= MAX_REDIRECTIONS || !Object.hasOwn(AGENTS, next.protocol))
+    if (redirections >= MAX_REDIRECTIONS || !isHttpUrl(next.href))
       throw new Error('a redirection leads nowhere');
     if (next.origin !== new URL(at).origin) headers = withoutPrivate(headers);
     at = next.href;
   }
 };
 
-/** An answer, and what ends it when nobody wants its body. */
-interface Sent {
-  answer: HttpAnswer;
-  drop: () => void;
-}
-
-function withoutPrivate(headers: Headers): Headers {
-  const rest = new Headers(headers);
+function withoutPrivate(headers: HttpRequest['headers']): HttpRequest['headers'] {
+  const rest = new Map(headers);
   for (const name of PRIVATE_HEADERS) rest.delete(name);
   return rest;
 }
 
 async function send(url: URL, request: HttpRequest): Promise<Sent> {
-  if (request.method !== 'GET' || unusual.has(url.origin)) return sendByNode(url, request);
-  try {
-    return await sendByConnection(url, request);
-  } catch (error) {
-    if (!(error instanceof UnusualAnswer)) throw error;
-    unusual.add(url.origin);
-    return sendByNode(url, request);
-  }
+  if (request.method === 'GET' && !unusual.has(url.origin))
+    try {
+      return await sendByConnection(url, request);
+    } catch (error) {
+      if (!(error instanceof UnusualAnswer)) throw error;
+      unusual.add(url.origin);
+    }
+  // Loading it takes 15 ms.
+  return (await import('./http-by-node.ts')).sendByNode(url, request);
 }
 
 async function sendByConnection(url: URL, request: HttpRequest): Promise<Sent> {
   const { headers, signal } = request;
-  signal.throwIfAborted();
   const connection =
-    takeKept(url.origin) ?? new HttpConnection(url, (closed) => forget(url.origin, closed));
+    takeKept(url.origin) ??
+    (await HttpConnection.open(url, (closed) => forget(url.origin, closed)));
   const drop = (): void => connection.destroy();
   signal.addEventListener('abort', drop);
+  if (signal.aborted) drop();
   try {
     const head = await connection.request(requestText(url, headers));
     const answer: HttpAnswer = {
@@ -89,7 +84,7 @@ async function sendByConnection(url: URL, request: HttpRequest): Promise<Sent> {
   }
 }
 
-function requestText({ pathname, search, host }: URL, headers: Headers): string {
+function requestText({ pathname, search, host }: URL, headers: HttpRequest['headers']): string {
   const fields = new Map(headers).set('accept-encoding', 'identity');
   if (!fields.has('host')) fields.set('host', host);
   const lines = [...fields].map(([name, value]) => `${name}: ${value}\r\n`);
@@ -116,55 +111,4 @@ function keep(origin: string, connection: HttpConnection): void {
   if (!connection.isOpen) return;
   kept.set(origin, connections);
   connections.push(connection);
-}
-
-async function sendByNode(url: URL, request: HttpRequest): Promise<Sent> {
-  const { method, signal } = request;
-  const headers = { ...Object.fromEntries(request.headers), 'accept-encoding': 'identity' };
-  const isSecure = url.protocol === 'https:';
-  const options = { method, headers, signal, agent: AGENTS[isSecure ? 'https:' : 'http:'] };
-  const sent = (isSecure ? https : http).request(url, options);
-  try {
-    const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-      sent.on('response', resolve);
-      sent.on('error', reject);
-      sent.end();
-    });
-    return { answer: answerOf(response, url.href), drop: () => response.destroy() };
-  } catch (error) {
-    // The server had closed a connection that was kept for the next request.
-    const wasIdle = sent.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET';
-    if (!wasIdle || signal.aborted) throw error;
-    return sendByNode(url, request);
-  }
-}
-
-function answerOf(response: http.IncomingMessage, url: string): HttpAnswer {
-  return {
-    status: response.statusCode ?? 0,
-    header(name) {
-      const value = response.headers[name];
-      return value === undefined ? null : String(value);
-    },
-    url,
-    hidesHeaders: false,
-    receive(into, received) {
-      let filled = 0;
-      return new Promise<void>((resolve, reject) => {
-        response.on('data', (bytes: Uint8Array) => {
-          try {
-            received(bytes.length);
-            into.set(bytes, filled);
-            filled += bytes.length;
-          } catch (error) {
-            response.destroy();
-            reject(error);
-          }
-        });
-        response.on('end', resolve);
-        response.on('error', reject);
-        response.on('close', () => reject(new Error('the connection was closed')));
-      });
-    },
-  };
 }

@@ -12,8 +12,8 @@ export interface Piece {
   isFresh: boolean;
 }
 
-/** Buffers are made in whole units, so that the next piece can use them again. */
-const UNIT_BYTES = 64 * 1024;
+/** Buffers have one of few lengths, so that the next piece can use them again. */
+const LEAST_BYTES = 64 * 1024;
 /** Buffers kept for later. */
 const MOST_SPARE = 4;
 
@@ -133,10 +133,9 @@ export class PieceCache {
   }
 
   #buffer(length: number): ArrayBuffer {
-    const index = this.#spare.findIndex(
-      ({ byteLength }) => byteLength >= length && byteLength <= Math.max(4 * length, UNIT_BYTES),
-    );
+    const whole = Math.max(LEAST_BYTES, 2 ** Math.ceil(Math.log2(length)));
+    const index = this.#spare.findIndex(({ byteLength }) => byteLength === whole);
     const [found] = index < 0 ? [] : this.#spare.splice(index, 1);
-    return found ?? new ArrayBuffer(Math.ceil(length / UNIT_BYTES) * UNIT_BYTES);
+    return found ?? new ArrayBuffer(whole);
   }
 }

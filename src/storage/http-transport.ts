@@ -1,7 +1,8 @@
 /** A request to a web server. */
 export interface HttpRequest {
   method: 'GET' | 'HEAD';
-  headers: Headers;
+  /** By names in small letters. */
+  headers: ReadonlyMap<string, string>;
   /** Ends the request, and receiving its answer. */
   signal: AbortSignal;
   /** Whether redirections are followed, without what `PRIVATE_HEADERS` names if to another server. */
@@ -34,8 +35,9 @@ export type HttpTransport = (url: string, request: HttpRequest) => Promise<HttpA
 export const PRIVATE_HEADERS = ['authorization', 'cookie', 'proxy-authorization'];
 
 /** Requests by `fetch`, which is everywhere. */
-export const fetchTransport: HttpTransport = async (url, { redirects, ...request }) => {
+export const fetchTransport: HttpTransport = async (url, { redirects, ...asked }) => {
   const redirect = redirects ? 'follow' : 'manual';
+  const request = { ...asked, headers: [...asked.headers] as [string, string][] };
   // Ranges in the cache of a browser may be of another version, and are fetched one at a time.
   const response = await fetch(url, { ...request, redirect, cache: 'no-store' });
   return {
