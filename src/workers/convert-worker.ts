@@ -13,22 +13,19 @@ import { serve } from './worker-loop.ts';
 const start = workerData as ConvertStart;
 const share = new WorkShare(start.share);
 
-function openTarget({ name, path }: TargetPath, sync: boolean): FileStorage {
+function openTarget({ name, path }: TargetPath): FileStorage {
   // What is locked is locked by the thread that began the conversion.
-  return new FileStorage(name, { mode: 'r+', sync, realPath: path, share: true });
+  return new FileStorage(name, { mode: 'r+', sync: true, realPath: path, share: true });
 }
 
 void serve<number, ConvertedChunk>(share, async (signal) => {
   const kernel = createKernel();
   const source = new Source(await openSource(start.files, kernel, signal), start.range);
-  const isFarAway = await isRemote(source.images);
-  // What comes from a server is received while what came before is being written.
-  const target = openTarget(start.target, !isFarAway);
+  const target = openTarget(start.target);
   const converter = await ConvertStep.prepare({
     source,
     storage: target,
-    dataStorage:
-      start.data.path === start.target.path ? target : openTarget(start.data, !isFarAway),
+    dataStorage: start.data.path === start.target.path ? target : openTarget(start.data),
     kernel,
     step: start.step,
     allocatorState: start.allocatorState,
@@ -37,6 +34,6 @@ void serve<number, ConvertedChunk>(share, async (signal) => {
     async run(at, sequence) {
       return { start: at, record: await converter.run(at, share.turnOf(sequence)) };
     },
-    prefetch: isFarAway ? (at) => converter.prefetch(at) : undefined,
+    prefetch: (await isRemote(source.images)) ? (at) => converter.prefetch(at) : undefined,
   };
 });

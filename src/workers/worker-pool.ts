@@ -15,7 +15,8 @@ const ALONE_MILLISECONDS = 20;
 /** Who does the work. */
 export interface ThreadOptions {
   /**
-   * Threads at work, at most 16; 1 stays on the calling thread. Default one per core. A function is
+   * Threads at work, at most 16; 1 stays on the calling thread. Default one per core, and one more to
+   * convert compressed data of a server. A function is
    * asked again between steps: more threads may join while the work goes on, none leaves before its end.
    */
   threads?: number | (() => number) | undefined;
