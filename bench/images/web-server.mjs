@@ -1,7 +1,8 @@
 // A web server on this machine for rows that read URLs: nginx, which sends files without copying them.
 import { spawn, spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { folder } from '../data.mjs';
 import { processSeconds } from './accounting.mjs';
@@ -21,11 +22,12 @@ export async function startWebServer(log) {
     return undefined;
   }
   const port = await freePort();
-  const file = join(folder, 'nginx.conf');
-  writeFileSync(file, configuration(port));
+  const place = mkdtempSync(join(tmpdir(), 'bench-nginx-'));
+  const file = join(place, 'nginx.conf');
+  writeFileSync(file, configuration(port, place));
   const server = spawn('nginx', ['-c', file, '-e', 'stderr'], {
     env: environment,
-    stdio: 'ignore',
+    stdio: ['ignore', 'ignore', 'inherit'],
   });
   const origin = `http://127.0.0.1:${port}`;
   await answers(origin, server);
@@ -34,17 +36,17 @@ export async function startWebServer(log) {
     const ended = new Promise((resolve) => server.once('exit', resolve));
     server.kill('SIGTERM');
     await ended;
-    rmSync(file);
+    rmSync(place, { recursive: true });
   };
   return { origin, seconds, close };
 }
 
-function configuration(port) {
+function configuration(port, place) {
   const places = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
-  const paths = places.map((name) => `${name}_temp_path ${join(folder, 'nginx', name)};`);
+  const paths = places.map((name) => `${name}_temp_path ${join(place, name)};`);
   // Its workers run as the user who starts it, who can read the images.
   const user = process.getuid?.() === 0 ? 'user root;' : '';
-  return `${user} daemon off; worker_processes 2; pid ${join(folder, 'nginx.pid')}; error_log stderr;
+  return `${user} daemon off; worker_processes 2; pid ${join(place, 'pid')}; error_log stderr;
 events { worker_connections 256; }
 http {
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000; ${paths.join(' ')}
