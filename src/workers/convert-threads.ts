@@ -20,6 +20,9 @@ import {
 /** Up to so many chunks the calling thread is done sooner than others would have started. */
 const INLINE_CHUNKS = 8;
 
+/** Short-lived objects of a thread are small: the default lets 48 MiB of them gather. */
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 4 };
+
 /** Where the target is, for threads that open it themselves. */
 export interface TargetPaths {
   target: TargetPath;
@@ -60,7 +63,7 @@ export function threadedExecutor(
         steps: conversion.chunks(),
         // Waiting for data it would not do what only it can: report and list.
         own: blocking && !isFarAway ? await ownStep(conversion, share) : undefined,
-        start: () => new Worker(url, { workerData }),
+        start: () => new Worker(url, { workerData, resourceLimits: THREAD_LIMITS }),
         async ended(_sequence, outcome) {
           if ('error' in outcome) throw outcome.error;
           await finished(outcome.value.start, outcome.value.record);
