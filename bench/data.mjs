@@ -93,6 +93,19 @@ export function prepareThird(log) {
   renameSync(join(folder, 'third.new'), join(folder, 'third.raw'));
 }
 
+/** A part of the disk that is mostly data, in three formats: what is put on a web server. */
+export function prepareWeb(log) {
+  if (existsSync(join(folder, 'web-deflate.qcow2'))) return;
+  log('preparing images for the web server (once)');
+  const part = ['bs=1M', 'skip=840', 'count=1024', 'conv=sparse', 'status=none'];
+  run('dd', ['if=disk.raw', 'of=web.raw', ...part]);
+  const convert = (to, ...options) =>
+    run('qemu-img', ['convert', ...options, '-f', 'raw', '-O', 'qcow2', 'web.raw', to]);
+  convert('web.qcow2');
+  convert('web-new.qcow2', '-c', '-m', '16', '-W');
+  renameSync(join(folder, 'web-new.qcow2'), join(folder, 'web-deflate.qcow2'));
+}
+
 /** Links (or copies) files into `target` until there are enough. */
 function collectFiles(target) {
   let total = 0;

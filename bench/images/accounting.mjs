@@ -21,6 +21,12 @@ export function childSeconds() {
   return { user: Number(fields[13]) / TICKS, system: Number(fields[14]) / TICKS };
 }
 
+/** Seconds of processors a process that runs has used. */
+export function processSeconds(pid) {
+  const fields = statOf(pid);
+  return (Number(fields[11]) + Number(fields[12])) / TICKS;
+}
+
 /** Kernel threads write back and reclaim for those who are measured. */
 function kernelSeconds() {
   let ticks = 0;

@@ -154,6 +154,18 @@ export const BATCH = {
   goals: { 'a shell loop': 0.33, 'xargs -P2': 0.67 },
 };
 
+/** Conversions from a URL of a web server on this machine. */
+export const URL_CASES = [
+  fromUrl('url of raw to raw', 'web.raw', 'raw'),
+  fromUrl('url of qcow2 to qcow2', 'web.qcow2', 'qcow2'),
+  fromUrl('url of deflate to raw', 'web-deflate.qcow2', 'raw'),
+];
+
+function fromUrl(name, url, format) {
+  const goals = { 'curl, then ours': 1, 'qemu-img -m 1': 1 };
+  return { name, url, format, inputs: url, writes: true, goals };
+}
+
 /** The case with all of the disk where it takes a third. */
 export function wholeDisk(item) {
   if (item.inputs !== THIRD) return item;

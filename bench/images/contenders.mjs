@@ -40,6 +40,32 @@ export function contendersOf({ ours: words, typed, best, copies, started, isInfo
   return list;
 }
 
+/**
+ * The contenders of a row that reads from a web server: ours, curl and then ours, and qemu-img, one request
+ * at a time (`-m 1`): with more its curl driver stops for ever in one run of two.
+ * @param {import('./web-server.mjs').WebServer} server
+ */
+export function urlContenders({ url, format }, server) {
+  const from = `${server.origin}/${url}`;
+  const probed = url.endsWith('.raw') ? ['-f', 'raw'] : [];
+  const convert = (input) => ['convert', ...probed, '-O', format, input, 'out.image'];
+  const download = `curl -sfo out.data '${from}' && exec "$@"`;
+  const local = [process.execPath, CLI, ...convert('out.data')];
+  const typed = ['60', 'qemu-img', ...convert(from).toSpliced(1, 0, '-m', '1')];
+  return [
+    ours(convert(from)),
+    program('curl, then ours', 'sh', ['-c', download, 'sh', ...local]),
+    program('qemu-img -m 1', 'timeout', typed),
+  ].map(({ key, run }) => ({ key, run: () => withServer(run, server) }));
+}
+
+/** What the server used is nobody else's work. */
+async function withServer(run, server) {
+  const before = server.seconds();
+  const result = await run();
+  return { ...result, foreign: Math.max(0, result.foreign - (server.seconds() - before)) };
+}
+
 /** One process that is sent its work; its start is not measured. */
 function startedProcess({ verb, path }) {
   const child = fork(STARTED, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });

@@ -75,7 +75,7 @@ function warm(inputs) {
 }
 
 function clean() {
-  for (const name of ['out.raw', 'out.qcow2', 'out-base.qcow2', 'out.data', 'out'])
+  for (const name of ['out.raw', 'out.qcow2', 'out.image', 'out-base.qcow2', 'out.data', 'out'])
     rmSync(join(folder, name), { recursive: true, force: true });
   mkdirSync(join(folder, 'out'));
 }

@@ -1,8 +1,9 @@
 // Whole processes: ours and qemu-img in turn, in the same round, on the same images.
-import { prepareImages, prepareThird } from '../data.mjs';
-import { BATCH, CASES, wholeDisk } from './cases.mjs';
-import { batchContenders, contendersOf } from './contenders.mjs';
+import { prepareImages, prepareThird, prepareWeb } from '../data.mjs';
+import { BATCH, CASES, URL_CASES, wholeDisk } from './cases.mjs';
+import { batchContenders, contendersOf, urlContenders } from './contenders.mjs';
 import { measureRow } from './rounds.mjs';
+import { startWebServer } from './web-server.mjs';
 
 /** Rows of which a run takes less than a second have so many times the rounds. */
 const SHORT_FACTOR = 2;
@@ -16,7 +17,8 @@ const SHORT_FACTOR = 2;
  */
 export async function runImageBenches({ wants, rounds, isWhole, log }) {
   const wanted = [...CASES, BATCH].filter(({ name }) => wants(name));
-  if (wanted.length === 0) return [];
+  const urls = URL_CASES.filter(({ name }) => wants(name));
+  if (wanted.length + urls.length === 0) return [];
   prepareImages(log);
   prepareThird(log);
   const results = [];
@@ -26,6 +28,14 @@ export async function runImageBenches({ wants, rounds, isWhole, log }) {
     log(`  ${row.name}: ${words(row)}`);
     results.push(row);
   }
+  if (urls.length > 0) prepareWeb(log);
+  const server = urls.length > 0 ? await startWebServer(log) : undefined;
+  for (const item of server ? urls : []) {
+    const row = await measureRow(item, urlContenders(item, server), rounds);
+    log(`  ${row.name}: ${words(row)}`);
+    results.push(row);
+  }
+  await server?.close();
   return results;
 }
 

@@ -12,8 +12,8 @@ export interface Piece {
   isFresh: boolean;
 }
 
-/** Buffers are made in whole units, so that the next piece can use them again. */
-const UNIT_BYTES = 64 * 1024;
+/** Buffers have one of few lengths, so that the next piece can use them again. */
+const LEAST_BYTES = 64 * 1024;
 /** Buffers kept for later. */
 const MOST_SPARE = 4;
 
@@ -76,14 +76,14 @@ export class PieceCache {
 
   /** Keeps bytes that are here already, if there is room. */
   put(start: number, bytes: Uint8Array): void {
-    if (bytes.length === 0 || !this.#makeRoom(bytes.length, false)) return;
+    if (bytes.length === 0 || !this.#makeRoom(bytes.buffer.byteLength, false)) return;
     this.#add({ start, bytes, loading: undefined, isFresh: false });
   }
 
   /** Begins to fetch a range that no piece has; undefined if there is no room. */
   load(start: number, end: number, isAhead: boolean): Piece | undefined {
     const length = end - start;
-    if (!this.#makeRoom(length, isAhead)) return undefined;
+    if (!this.#makeRoom(bufferBytes(length), isAhead)) return undefined;
     const bytes = new Uint8Array(this.#buffer(length), 0, length);
     const loading = this.#fill(start, bytes);
     const piece = this.#add({ start, bytes, loading, isFresh: isAhead });
@@ -100,7 +100,7 @@ export class PieceCache {
   #add(part: Pick<Piece, 'start' | 'bytes' | 'loading' | 'isFresh'>): Piece {
     const piece = { ...part, end: part.start + part.bytes.length, waiting: 0 };
     this.#pieces.add(piece);
-    this.#held += piece.bytes.length;
+    this.#held += piece.bytes.buffer.byteLength;
     return piece;
   }
 
@@ -126,17 +126,23 @@ export class PieceCache {
 
   #drop(piece: Piece, isLoaded: boolean): void {
     if (!this.#pieces.delete(piece)) return;
-    this.#held -= piece.bytes.length;
+    this.#held -= piece.bytes.buffer.byteLength;
     // A request that failed may not have ended with its last byte.
     if (isLoaded && this.#spare.length < MOST_SPARE)
       this.#spare.push(piece.bytes.buffer as ArrayBuffer);
   }
 
   #buffer(length: number): ArrayBuffer {
+    const whole = bufferBytes(length);
     const index = this.#spare.findIndex(
-      ({ byteLength }) => byteLength >= length && byteLength <= Math.max(4 * length, UNIT_BYTES),
+      ({ byteLength }) => byteLength >= whole && byteLength <= 4 * whole,
     );
     const [found] = index < 0 ? [] : this.#spare.splice(index, 1);
-    return found ?? new ArrayBuffer(Math.ceil(length / UNIT_BYTES) * UNIT_BYTES);
+    return found ?? new ArrayBuffer(whole);
   }
+}
+
+/** Of the buffer for a piece. */
+function bufferBytes(length: number): number {
+  return Math.max(LEAST_BYTES, 2 ** Math.ceil(Math.log2(length)));
 }

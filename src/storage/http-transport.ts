@@ -1,7 +1,8 @@
 /** A request to a web server. */
 export interface HttpRequest {
   method: 'GET' | 'HEAD';
-  headers: Headers;
+  /** By names in small letters. */
+  headers: ReadonlyMap<string, string>;
   /** Ends the request, and receiving its answer. */
   signal: AbortSignal;
   /**
@@ -20,8 +21,11 @@ export interface HttpAnswer {
   url: string;
   /** Whether headers of the answer may be there although they do not show: a page sees only some. */
   hidesHeaders: boolean;
-  /** Receives the body part by part. The parts are not valid any more when `received` returns. */
-  receive(received: (bytes: Uint8Array) => void): Promise<void>;
+  /**
+   * Receives the body into `into`, part by part, until the body ends. `received` is told the bytes of each
+   * part, and throws if there is no room for it. Nothing is written any more when this has settled.
+   */
+  receive(into: Uint8Array, received: (length: number) => void): Promise<void>;
 }
 
 /**
@@ -34,8 +38,9 @@ export type HttpTransport = (url: string, request: HttpRequest) => Promise<HttpA
 export const PRIVATE_HEADERS = ['authorization', 'cookie', 'proxy-authorization'];
 
 /** Requests by `fetch`, which is everywhere. */
-export const fetchTransport: HttpTransport = async (url, { redirects, ...request }) => {
+export const fetchTransport: HttpTransport = async (url, { redirects, ...asked }) => {
   const redirect = redirects === true ? 'follow' : 'manual';
+  const request = { ...asked, headers: [...asked.headers] as [string, string][] };
   // Ranges in the cache of a browser may be of another version, and are fetched one at a time.
   const response = await fetch(url, { ...request, redirect, cache: 'no-store' });
   return {
@@ -44,11 +49,15 @@ export const fetchTransport: HttpTransport = async (url, { redirects, ...request
     header: (name) => response.headers.get(name),
     url: response.url === '' ? url : response.url,
     hidesHeaders: response.type === 'cors',
-    async receive(received) {
+    async receive(into, received) {
       if (response.body === null) return;
       const reader = response.body.getReader();
-      for (let next = await reader.read(); !next.done; next = await reader.read())
-        received(next.value);
+      let filled = 0;
+      for (let next = await reader.read(); !next.done; next = await reader.read()) {
+        received(next.value.length);
+        into.set(next.value, filled);
+        filled += next.value.length;
+      }
     },
   };
 };

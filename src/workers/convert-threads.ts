@@ -32,8 +32,9 @@ export interface TargetPaths {
 export function threadedExecutor(
   files: InputFiles,
   paths: TargetPaths,
-  { threads = defaultThreads(), blocking = false }: ThreadOptions,
+  { threads: wanted, blocking = false }: ThreadOptions,
 ): ChunkExecutor {
+  const threads = wanted ?? defaultThreads();
   return {
     sharesState: !isOne(threads),
     async run(conversion, finished) {
@@ -70,7 +71,9 @@ export function threadedExecutor(
           return false;
         },
       };
-      return new WorkerPool(share, work, threads).run();
+      // A thread that decodes receives nothing meanwhile: one more than there are cores fills the gaps.
+      const most = isFarAway && wanted === undefined ? defaultThreads() + 1 : threads;
+      return new WorkerPool(share, work, most).run();
     },
   };
 }

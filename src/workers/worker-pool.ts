@@ -3,6 +3,9 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { Qcow2Error, type Qcow2ErrorCode } from '../errors.ts';
 import type { WorkShare } from './work-share.ts';
 
+/** Short-lived objects of a thread are small: the default lets 48 MiB of them gather. */
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 4 };
+
 /** Most threads of one operation. */
 const MAX_THREADS = 16;
 
@@ -15,7 +18,8 @@ const ALONE_MILLISECONDS = 20;
 /** Who does the work. */
 export interface ThreadOptions {
   /**
-   * Threads at work, at most 16; 1 stays on the calling thread. Default one per core. A function is
+   * Threads at work, at most 16; 1 stays on the calling thread. Default one per core, and one more to
+   * convert compressed data of a server. A function is
    * asked again between steps: more threads may join while the work goes on, none leaves before its end.
    */
   threads?: number | (() => number) | undefined;
@@ -193,7 +197,11 @@ export class WorkerPool<Step, Result> {
       const { url, data } = this.#work.thread;
       // A port of their own: not every engine lets a thread ask its first one for what has come.
       const { port1: port, port2: steps } = new MessageChannel();
-      const worker = new Worker(url, { workerData: { ...data, steps }, transferList: [steps] });
+      const worker = new Worker(url, {
+        workerData: { ...data, steps },
+        transferList: [steps],
+        resourceLimits: THREAD_LIMITS,
+      });
       port.postMessage({ first: this.#low, steps: this.#window });
       worker.on('message', ({ sequence, ...reply }: ThreadReply<Result>) => {
         const error = 'error' in reply ? revive(reply.error) : undefined;

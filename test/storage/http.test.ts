@@ -36,7 +36,7 @@ async function readAll(storage: HttpStorage, step: number): Promise<Uint8Array> 
 
 describe.each([
   ['fetch', fetchTransport],
-  ['node:http', nodeTransport],
+  ['sockets', nodeTransport],
 ])('by %s', (_, transport) => {
   const open = (options: HttpOptions = {}, url = server.url('disk.raw')) =>
     HttpStorage.open(url, { ...QUICK, transport, ...options });
