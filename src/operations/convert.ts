@@ -29,7 +29,12 @@ import {
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
 import { DigestInOrder, type DiskDigest } from './disk-digest.ts';
 import { fetchedAhead, isRemote } from './fetch-ahead.ts';
-import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
+import {
+  type ImageTarget,
+  requireTargetFormat,
+  targetStorages,
+  type WritableStorage,
+} from './target.ts';
 
 /** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
 export const CHUNK_BYTES = 2 * 1024 * 1024;
@@ -258,6 +263,7 @@ export async function convert(
   options: ConvertOptions,
 ): Promise<void> {
   const { signal, onProgress, executor = inlineExecutor, kernel = createKernel() } = options;
+  requireTargetFormat(options.format);
   const { storage, dataStorage } = targetStorages(target);
   const requireGoingOn = (): void => throwIfAborted(signal, 'the conversion');
   requireGoingOn();
