@@ -22,4 +22,4 @@ await image.close();
 
 console.log(`${format}, a disk of ${virtualSize} bytes, ${stored} of them stored`);
 console.log(`boot sector: ${boot[510] === 0x55 && boot[511] === 0xaa ? 'yes' : 'no'}`);
-console.log(`${storage.requests} requests for a file of ${storage.size} bytes`);
+console.log(`requests: ${storage.requests}, for a file of ${storage.size} bytes`);

@@ -16,7 +16,8 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => interrupt
 
 /** Runs a batch with live progress. */
 async function convertBatch(jobs, what) {
-  console.log(`${what}: ${jobs.length} images, ${availableParallelism()} threads`);
+  const images = jobs.length === 1 ? '1 image' : `${jobs.length} images`;
+  console.log(`${what}: ${images}, ${availableParallelism()} threads`);
   const log = openLog();
   try {
     return await runBatch(jobs, { signal: interrupt.signal, onEvent: (event) => log.event(event) });

@@ -69,8 +69,11 @@ export class LineLog implements BatchLog {
       this.#context.write(`${names(event)}: done before${checksumText(event)}\n`);
     if (event.event !== 'job-finished') return;
     const { bytesVirtual, seconds } = event;
-    const figures = `${sizeText(bytesVirtual)} in ${seconds.toFixed(2)} s, ${rateText(event)}`;
-    this.#context.write(`${names(event)}: ${figures}${checksumText(event)}\n`);
+    const figures = `${sizeText(bytesVirtual)} in ${seconds.toFixed(2)} s`;
+    const rate = rateText(event);
+    this.#context.write(
+      `${names(event)}: ${rate === '' ? figures : `${figures}, ${rate}`}${checksumText(event)}\n`,
+    );
   }
 
   close(): void {}
@@ -92,6 +95,9 @@ export interface Screen {
   /** Width the table must fit into; undefined when it does not go to a terminal. */
   tableColumns(): number | undefined;
 }
+
+/** Seconds from which on a rate means something: what is shown as more than 0.00. */
+const SHORTEST = 0.005;
 
 /** Milliseconds between two drawings. */
 const DRAW_INTERVAL = 100;
@@ -239,9 +245,10 @@ function repeatedLine({ source }: JobRepeated): string {
   return `qcow2: ${printable(source)}: ${UNTOLD}\n`;
 }
 
-/** Of the disk's length: holes count. */
+/** Of the disk's length: holes count. Empty where the time is too short to tell. */
 function rateText({ bytesVirtual, seconds }: JobFinished): string {
-  return `${(bytesVirtual / 1024 ** 2 / Math.max(seconds, 0.001)).toFixed(0)} MiB/s`;
+  if (seconds < SHORTEST) return '';
+  return `${(bytesVirtual / 1024 ** 2 / seconds).toFixed(0)} MiB/s`;
 }
 
 /** Aborted images are told of once, at the end. */

@@ -1,5 +1,6 @@
 import * as fs from 'node:fs';
 import { Qcow2Error } from '../errors.ts';
+import { errnoText } from '../storage/file.ts';
 import { growPipe } from '../storage/file-system-calls.ts';
 import type { ImageOutput } from './context.ts';
 
@@ -17,7 +18,7 @@ export function imageOutput(): ImageOutput {
 
 /** What is wrong with standard output. */
 export function outputError({ code = '' }: NodeJS.ErrnoException): Qcow2Error {
-  const why = code === 'EPIPE' ? 'its reader is gone (EPIPE)' : code;
+  const why = code === 'EPIPE' ? 'its reader is gone (EPIPE)' : (errnoText(code) ?? code);
   const text = `Could not write to standard output: ${why}`;
   return new Qcow2Error('IO', text, { errno: code });
 }

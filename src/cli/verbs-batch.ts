@@ -79,7 +79,7 @@ export const BATCH_VERBS = {
       {
         name: 'wait',
         long: 'wait',
-        help: 'with --queue: wait until all images are converted, as without it',
+        help: 'with --queue: wait until all images are converted; without it they are handed in only',
       },
       LOG,
       QUIET,

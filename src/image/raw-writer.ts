@@ -7,19 +7,21 @@ const UNIT_BITS = 12;
 const UNIT_BYTES = 1 << UNIT_BITS;
 
 /**
- * Writes chunks to a raw file, where the offset is the guest offset. The file reads as zeros before,
- * so runs of zeros are skipped and become holes.
+ * Writes chunks to a raw file, where the offset is the guest offset. Runs of zeros are skipped where the
+ * file reads as zeros before; holes are made of them where it holds something else.
  */
 export class RawWriter implements ChunkWriter {
   readonly #storage: Storage;
   readonly #kernel: Kernel;
   readonly #size: number;
   readonly #minimumHole: number;
+  readonly #punches: boolean;
   readonly #bitmap: Region;
 
   /**
    * @param size length of the disk in bytes; nothing is written behind it
-   * @param minimumHole zero runs of at least so many bytes are skipped; 0 writes everything
+   * @param minimumHole zero runs of at least so many bytes are left out; 0 writes everything
+   * @param punches the file may hold other bytes: holes are made of what is left out
    */
   constructor(
     storage: Storage,
@@ -27,11 +29,13 @@ export class RawWriter implements ChunkWriter {
     kernel: Kernel,
     chunkBytes: number,
     minimumHole: number,
+    punches: boolean,
   ) {
     this.#storage = storage;
     this.#kernel = kernel;
     this.#size = size;
     this.#minimumHole = minimumHole;
+    this.#punches = punches;
     this.#bitmap = kernel.arena.allocate(Math.ceil(chunkBytes / UNIT_BYTES / 8) + 4);
   }
 
@@ -44,7 +48,10 @@ export class RawWriter implements ChunkWriter {
     const units = Math.ceil(length / UNIT_BYTES);
     this.#kernel.exports.nonzero_bitmap(chunk.byteOffset, length, UNIT_BITS, this.#bitmap.ptr);
     const smallest = Math.max(1, Math.floor(this.#minimumHole / UNIT_BYTES));
+    let done = 0;
     for (let unit = this.#nextRun(0, units, 1); unit < units; ) {
+      const hole = this.#punch(start + done, start + unit * UNIT_BYTES);
+      if (hole !== undefined) await hole;
       const end = this.#dataEnd(unit, units, smallest);
       const to = Math.min(end * UNIT_BYTES, length);
       const written = this.#storage.write!(
@@ -52,9 +59,15 @@ export class RawWriter implements ChunkWriter {
         chunk.subarray(unit * UNIT_BYTES, to),
       );
       if (written !== undefined) await written;
+      done = to;
       unit = this.#nextRun(end, units, 1);
     }
+    await this.#punch(start + done, start + length);
     return null;
+  }
+
+  #punch(start: number, end: number): void | Promise<void> {
+    if (this.#punches && end > start) return this.#storage.punchHole!(start, end - start);
   }
 
   /** Where the data that begins at `unit` ends: before the next hole that is long enough. */

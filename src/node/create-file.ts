@@ -4,6 +4,7 @@ import { Qcow2Error } from '../errors.ts';
 import type { NewImageOptions } from '../image/new-image.ts';
 import type { OperationControl } from '../operations/control.ts';
 import { createQcow2, createRaw } from '../operations/create.ts';
+import { requireTargetFormat } from '../operations/target.ts';
 import { openImage } from './open-image.ts';
 import { TargetFile, type TargetFileOptions } from './target-file.ts';
 
@@ -34,6 +35,7 @@ export interface CreateFileOptions
  * });
  */
 export async function createFile(options: CreateFileOptions): Promise<{ size: number }> {
+  requireTargetFormat(options.format);
   const backingSize = await checkBacking(options);
   const size = options.size ?? backingSize;
   if (size === undefined)

@@ -3,6 +3,7 @@ import * as path from 'node:path';
 import { Qcow2Error } from '../errors.ts';
 import { FileStorage, ioError } from '../storage/file.ts';
 import { lockedText, lockFile } from '../storage/file-locks.ts';
+import { isHttpUrl, shownName } from '../storage/http-url.ts';
 
 /** How a new file is written. */
 export interface TargetFileOptions {
@@ -41,6 +42,10 @@ export class TargetFile {
    *   that a program has open
    */
   constructor(file: string, { durable = true, partialTag }: TargetFileOptions = {}) {
+    if (isHttpUrl(file)) {
+      const text = `Could not create '${shownName(file)}': URLs can only be read; name a file`;
+      throw new Qcow2Error('REFUSED', text);
+    }
     this.path = file;
     this.#realPath = realTarget(file);
     this.#existing = fs.statSync(this.#realPath, { throwIfNoEntry: false });

@@ -228,7 +228,13 @@ function stepOptions(
 ): ConvertStepOptions {
   if (file === undefined) {
     const size = Number.POSITIVE_INFINITY;
-    const target = { format: 'raw', size, minimumHole: sparseSize, shares: false } as const;
+    const target = {
+      format: 'raw',
+      size,
+      minimumHole: sparseSize,
+      punches: false,
+      shares: false,
+    } as const;
     return { chunkBytes: CHUNK_BYTES, target };
   }
   const { geometry, header } = file.layout;

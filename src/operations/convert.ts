@@ -29,10 +29,17 @@ import {
 import { createRaw, preallocate, requireDataStorage } from './create.ts';
 import { DigestInOrder, type DiskDigest } from './disk-digest.ts';
 import { fetchedAhead, isRemote } from './fetch-ahead.ts';
-import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
+import {
+  type ImageTarget,
+  requireTargetFormat,
+  targetStorages,
+  type WritableStorage,
+} from './target.ts';
 
 /** Guest bytes a thread reads, classifies and writes at once; at least a cluster. */
 export const CHUNK_BYTES = 2 * 1024 * 1024;
+/** Guest bytes made a hole at once; between two of them a conversion can be stopped. */
+const HOLE_BYTES = 256 * 1024 * 1024;
 
 /** What to convert to. */
 export interface ConvertOptions extends OperationControl {
@@ -49,7 +56,7 @@ export interface ConvertOptions extends OperationControl {
   compressionLevel?: DeflateLevel;
   /** Zero runs of at least so many bytes become holes (raw targets). 0: store all zeros. Default 4096. */
   sparseSize?: number;
-  /** The target may hold other bytes: write zeros too (raw targets). */
+  /** The target may hold other bytes: write zeros too, or make holes of them if it can (raw targets). */
   overwrite?: boolean;
   /**
    * Runs the chunks; default on the calling thread.
@@ -76,6 +83,8 @@ export interface ConvertStepOptions {
         format: 'raw';
         size: number;
         minimumHole: number;
+        /** The target may hold other bytes, and can make holes of them. */
+        punches: boolean;
         /** The target can share what the source's files hold. */
         shares: boolean;
       }
@@ -144,8 +153,8 @@ export class ConvertStep {
     for (const image of source.images) await image.chain();
     const { target, chunkBytes } = step;
     if (target.format === 'raw') {
-      const { size, minimumHole, shares } = target;
-      const writer = new RawWriter(storage, size, kernel, chunkBytes, minimumHole);
+      const { size, minimumHole, punches, shares } = target;
+      const writer = new RawWriter(storage, size, kernel, chunkBytes, minimumHole, punches);
       const chunk = kernel.arena.allocate(chunkBytes);
       return new ConvertStep(source, chunk, writer, step, shares ? storage : undefined);
     }
@@ -254,6 +263,7 @@ export async function convert(
   options: ConvertOptions,
 ): Promise<void> {
   const { signal, onProgress, executor = inlineExecutor, kernel = createKernel() } = options;
+  requireTargetFormat(options.format);
   const { storage, dataStorage } = targetStorages(target);
   const requireGoingOn = (): void => throwIfAborted(signal, 'the conversion');
   requireGoingOn();
@@ -266,11 +276,16 @@ export async function convert(
   // What lies behind the source's end is no work for any but a digest.
   const total = options.digest ? size : source.size;
   const { chunkBytes } = prepared.step;
+  const punchTo = prepared.punches ? holes(storage, requireGoingOn) : undefined;
   async function* chunks(): AsyncGenerator<number> {
+    let listed = 0;
     for await (const start of source.chunks(chunkBytes, prepared.which)) {
       requireGoingOn();
+      await punchTo?.(listed, start);
       yield start;
+      listed = start + chunkBytes;
     }
+    await punchTo?.(listed, source.size);
   }
   let done = 0;
   const report = (): void | Promise<void> =>
@@ -311,9 +326,21 @@ export async function convert(
   await onProgress?.(total, total);
 }
 
+/** Makes holes of what lies between the chunks, in pieces: a file system without holes writes zeros. */
+function holes(storage: Storage, requireGoingOn: () => void) {
+  return async (start: number, end: number): Promise<void> => {
+    for (let at = start; at < end; at += HOLE_BYTES) {
+      requireGoingOn();
+      await storage.punchHole!(at, Math.min(HOLE_BYTES, end - at));
+    }
+  };
+}
+
 interface PreparedTarget {
   step: ConvertStepOptions;
   which: WantedChunks;
+  /** What is in no chunk becomes a hole. */
+  punches?: boolean;
   file?: NewImageFile;
   bitmaps?: BitmapsToCopy | undefined;
 }
@@ -411,19 +438,21 @@ async function prepareRaw(
   storage: Storage,
   options: ConvertOptions,
 ): Promise<PreparedTarget> {
-  const dense = options.sparseSize === 0 || options.overwrite === true;
+  const { overwrite = false } = options;
+  const punches = overwrite && options.sparseSize !== 0 && storage.punchHole !== undefined;
+  const dense = options.sparseSize === 0 || (overwrite && !punches);
   const size = options.create?.size ?? source.size;
   const { create, signal } = options;
   if (size > storage.size) await createRaw(storage, size, create?.preallocation, signal);
   const minimumHole = dense ? 0 : (options.sparseSize ?? 4096);
   // What is to have space of its own shares none.
-  const mayShare = !dense && (create?.preallocation ?? 'off') === 'off';
+  const mayShare = !dense && !overwrite && (create?.preallocation ?? 'off') === 'off';
   const shares = mayShare && (await canShare(source, storage));
   const step: ConvertStepOptions = {
     chunkBytes: CHUNK_BYTES,
-    target: { format: 'raw', size: source.size, minimumHole, shares },
+    target: { format: 'raw', size: source.size, minimumHole, punches, shares },
   };
-  return { step, which: dense ? 'all' : 'data' };
+  return { step, which: dense ? 'all' : 'data', punches };
 }
 
 /** Whether the target can share what the source's files hold: tried with the first data there is. */

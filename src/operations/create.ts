@@ -11,7 +11,12 @@ import { preallocateSpace, preallocateTables } from '../image/preallocation.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OperationControl, pacer } from './control.ts';
-import { type ImageTarget, targetStorages, type WritableStorage } from './target.ts';
+import {
+  type ImageTarget,
+  requireTargetFormat,
+  targetStorages,
+  type WritableStorage,
+} from './target.ts';
 
 /** What a new image is to be like. Options beside `size` and `preallocation` are qcow2's alone. */
 export interface CreateOptions extends NewImageOptions, Pick<OperationControl, 'signal'> {
@@ -35,6 +40,7 @@ export async function create(
 ): Promise<void> {
   const { storage, dataStorage } = targetStorages(target);
   const { format, size, preallocation, signal } = options;
+  requireTargetFormat(format);
   if (format === 'qcow2') return createQcow2(storage, options, dataStorage, signal);
   return createRaw(storage, size, preallocation, signal);
 }

@@ -25,6 +25,16 @@ export function targetStorages(target: WritableStorage | ImageTarget): ImageTarg
   return { storage, dataStorage };
 }
 
+/**
+ * Programs without types may name another format, or forget it.
+ * @throws Qcow2Error INVALID_ARGUMENT: it is none that can be written
+ */
+export function requireTargetFormat(format: unknown): void {
+  if (format === 'qcow2' || format === 'raw') return;
+  const what = format === undefined ? 'a format is needed' : `unknown format '${String(format)}'`;
+  throw new Qcow2Error('INVALID_ARGUMENT', `${what}; qcow2 and raw are supported`);
+}
+
 function requireWritable({ name = 'storage', write, truncate }: Storage): void {
   if (typeof write === 'function' && typeof truncate === 'function') return;
   const text = `'${name}' cannot be written to: a target needs write and truncate`;

@@ -40,7 +40,7 @@ export function queueAddress(text: string): QueueAddress {
   } catch {
     throw new Qcow2Error(
       'INVALID_ARGUMENT',
-      'the URL of the queue must be redis://[USER:PASSWORD@]HOST[:PORT][/DB], or rediss:// for TLS; special characters of a password are written as %XX',
+      'the URL of the queue must be redis: or, for TLS, rediss: and //[USER:PASSWORD@]HOST[:PORT][/DB]; special characters of a password are written as %XX',
     );
   }
 }

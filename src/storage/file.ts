@@ -59,6 +59,11 @@ const ERRNO_TEXT: Readonly<Record<string, string>> = {
   EDQUOT: 'Disk quota exceeded',
 };
 
+/** What the system says to an error, in its own words where they are known. */
+export function errnoText(errno: string): string | undefined {
+  return ERRNO_TEXT[errno];
+}
+
 /** Turns an error of node:fs into an `IO` error (`NOT_FOUND` for ENOENT) with the system's text. */
 export function ioError(cause: unknown, what: string, file: string): Qcow2Error {
   const errno = (cause as NodeJS.ErrnoException).code ?? 'EIO';

@@ -68,7 +68,11 @@ export function shownName(name: string): string {
 export function couldNotOpen(error: unknown, name: string): unknown {
   const prefix = `Could not open '${shownName(name)}': `;
   if (!isQcow2Error(error) || error.message.startsWith(prefix)) return error;
-  return new Qcow2Error(error.code, prefix + error.message, error.details, { cause: error });
+  // The name is said once.
+  const subject = `'${shownName(name)}' `;
+  const { message } = error;
+  const why = message.startsWith(subject) ? `it ${message.slice(subject.length)}` : message;
+  return new Qcow2Error(error.code, prefix + why, error.details, { cause: error });
 }
 
 /**

@@ -18,6 +18,7 @@ import { type ConvertOptions, convert } from '../operations/convert.ts';
 import { convertBytes } from '../operations/convert-stream.ts';
 import type { BitmapCopying } from '../operations/copy-bitmaps.ts';
 import { overwrite } from '../operations/overwrite.ts';
+import { requireTargetFormat } from '../operations/target.ts';
 import type { ByteStream } from '../storage/byte-stream.ts';
 import { FileStorage } from '../storage/file.ts';
 import { type TargetPaths, threadedExecutor } from './convert-threads.ts';
@@ -118,7 +119,8 @@ interface FileConversion extends ConvertFileOptions {
  * console.log(`its disk has the SHA-256 ${digest}`);
  */
 export async function convertFile(options: ConvertFileOptions): Promise<ConvertFileResult> {
-  const { checksum } = options;
+  const { checksum, targetFormat } = options;
+  requireTargetFormat(targetFormat);
   const digest = checksum && (await loadDigests()).diskDigest(checksum);
   const onePass = isOnePass(options);
   const { onProgress } = options;

@@ -14,6 +14,7 @@ import {
   type OperationControl,
   type Storage,
 } from '../../src/index.ts';
+import { convertFile, createFile } from '../../src/node.ts';
 import { makeContent } from '../support/data.ts';
 
 const MIB = 1 << 20;
@@ -134,6 +135,21 @@ test('a target must be one that can be written to', async () => {
   const image = await Image.open(content, { format: 'raw' });
   expect(await codeOf(convert(image, readOnly, { format: 'raw' }))).toBe('INVALID_ARGUMENT');
   expect(await codeOf(create(readOnly, { format: 'raw', size: 512 }))).toBe('INVALID_ARGUMENT');
+});
+
+test.each([undefined, 'vmdk', 'RAW'])('a target of format %s is none', async (name) => {
+  const format = name as 'raw';
+  const image = await Image.open(content, { format: 'raw' });
+  const target = new MemoryStorage();
+  const message = expect.stringMatching(/format.*; qcow2 and raw are supported$/);
+  for (const attempt of [
+    () => convert(image, target, { format }),
+    () => create(target, { format, size: 512 }),
+    () => createFile({ path: 'none', format, size: 512 }),
+    () => convertFile({ inputs: [{ path: 'none' }], target: 'none', targetFormat: format }),
+  ])
+    await expect(attempt()).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message });
+  expect(target.size).toBe(0);
 });
 
 test('an open image is checked with the files it was opened with', async () => {

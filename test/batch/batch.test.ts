@@ -61,7 +61,7 @@ describe('qcow2 batch', () => {
     );
     const lines = stdout.split('\n');
     expect(lines.slice(0, 3).sort()[0]).toMatch(
-      new RegExp(`^a\\.qcow2 -> ${out}/a\\.raw: 3 MiB in \\d+\\.\\d\\d s, \\d+ MiB/s$`),
+      new RegExp(`^a\\.qcow2 -> ${out}/a\\.raw: 3 MiB in \\d+\\.\\d\\d s(, \\d+ MiB/s)?$`),
     );
     expect(lines[3]).toMatch(/^3 images converted, 2 failed, \d+\.\d\d s$/);
     expect(namesIn(join(dir, out))).toEqual(['a.raw', 'b.raw', 'top.raw']);

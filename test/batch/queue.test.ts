@@ -274,7 +274,10 @@ describe('errors are one line and show no password', () => {
   const secret = encodeURIComponent(PASSWORD);
   it.each([
     [['queue', 'status', '--queue', `redis://:${secret}@127.0.0.1:PORT/x`], /must be redis:/],
-    [['queue', 'status', '--queue', `http://:${secret}@127.0.0.1`], /must be redis:/],
+    [
+      ['queue', 'status', '--queue', `http://:${secret}@127.0.0.1`],
+      /must be redis: or, for TLS, rediss: and \/\/\[USER:PASSWORD@\]HOST\[:PORT\]\[\/DB\];/,
+    ],
     [['queue', 'status', '--queue', `redis://:${PASSWORD}@127.0.0.1`], /must be redis:/],
     [
       ['queue', 'status', `redis://:${PASSWORD}@127.0.0.1`],

@@ -109,7 +109,9 @@ describe('an image on standard output', () => {
     expect(stderr).toBe('qcow2: Could not write to standard output: its reader is gone (EPIPE)\n');
     const full = await shell('qcow2 convert -O raw disk.raw - > /dev/full');
     expect(full.status).toBe(1);
-    expect(full.stderr).toBe('qcow2: Could not write to standard output: ENOSPC\n');
+    expect(full.stderr).toBe(
+      'qcow2: Could not write to standard output: No space left on device\n',
+    );
   });
 
   it('ends with status 1 when the source turns out to be damaged', async () => {

@@ -74,7 +74,7 @@ describe('the process', () => {
     try {
       const { status, stderr } = await ended(start(['info', 'a'], full));
       expect(status).toBe(1);
-      expect(stderr).toBe('qcow2: Could not write to standard output: ENOSPC\n');
+      expect(stderr).toBe('qcow2: Could not write to standard output: No space left on device\n');
     } finally {
       closeSync(full);
     }

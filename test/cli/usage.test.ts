@@ -96,6 +96,14 @@ describe('errors of use', () => {
     [['convert', '-l', 's', 'a', 'b', 'c'], /^-l needs a single input/],
     [['convert', '-Oqcow2', '-Bx', '-Fraw', 'a', 'b', 'c'], /makes no sense with several inputs$/],
     [['info', '--object', 'secret,id=x', 'a'], /^--object: QEMU objects are not supported/],
+    [
+      ['create', 'http://me:secret@host/a', '1M'],
+      "Could not create 'http://host/a': URLs can only be read; name a file",
+    ],
+    [
+      ['check', '-f', 'qcow2', import.meta.filename],
+      /^Could not open '[^']*usage\.test\.ts': header: the file does not begin with/,
+    ],
     [['info', 'no\u001b[31m\nsuch'], /no\\x1b\[31m\\x0asuch/],
   ] as [string[], string | RegExp][])(
     '%j ends with status 1 and one line',

@@ -303,6 +303,44 @@ describe('convert to raw', () => {
     expect(Buffer.compare(target.bytes.subarray(0, 3 * MIB), disk)).toBe(0);
     expect(target.bytes.subarray(3 * MIB).every((byte) => byte === 7)).toBe(true);
   });
+
+  it.each([
+    ['in chunks and between them', undefined, 0],
+    ['none where all zeros are to be stored', 0, 9 * MIB],
+  ])('makes holes in an existing target: %s', async (_, sparseSize, stored) => {
+    const disk = new Uint8Array(9 * MIB);
+    for (const offset of [3 * MIB + 512, 5 * MIB, 5 * MIB + 65536])
+      disk.fill(9, offset, offset + 100);
+    const memory = new MemoryStorage(new Uint8Array(10 * MIB).fill(7));
+    const holes: [number, number][] = [];
+    let written = 0;
+    const storage = {
+      get size() {
+        return memory.size;
+      },
+      read: (offset: number, into: Uint8Array) => memory.read(offset, into),
+      write(offset: number, from: Uint8Array) {
+        written += from.length;
+        memory.write(offset, from);
+      },
+      async punchHole(offset: number, length: number) {
+        holes.push([offset, length]);
+        memory.write(offset, new Uint8Array(length));
+      },
+      truncate: (size: number) => memory.truncate(size),
+      close() {},
+    };
+    const options = {
+      format: 'raw',
+      overwrite: true,
+      ...(sparseSize === 0 && { sparseSize }),
+    } as const;
+    await convert([await openRaw(disk)], { storage }, options);
+    expect(Buffer.compare(memory.bytes.subarray(0, 9 * MIB), disk)).toBe(0);
+    expect(memory.bytes.subarray(9 * MIB).every((byte) => byte === 7)).toBe(true);
+    expect(written).toBe(stored || 3 * 4096);
+    expect(holes.reduce((sum, [, length]) => sum + length, 0)).toBe(9 * MIB - written);
+  });
 });
 
 describe('convert refuses', () => {

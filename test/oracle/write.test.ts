@@ -1,4 +1,4 @@
-import { copyFileSync, readdirSync, statSync } from 'node:fs';
+import { copyFileSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { firstDifference, sha256File, sha256Padded } from '../support/digest.ts';
@@ -252,6 +252,20 @@ describe.concurrent('-n writes into a target that exists', () => {
       copyFileSync(join(dir, 'base.raw'), join(dir, 'theirs.raw'));
       await qemuImg('convert -n -f raw -O raw random.raw theirs.raw'.split(' '), dir);
       expect(firstDifference(join(dir, 'out.raw'), join(dir, 'theirs.raw'))).toBe(-1);
+    }),
+  );
+
+  test('a raw target has holes where the source has none of its own', TIME, () =>
+    workshop.inFolder(async (dir) => {
+      await qemuImg('create -q -f qcow2 sparse.qcow2 64M'.split(' '), dir);
+      writeFileSync(join(dir, 'full.raw'), new Uint8Array(64 << 20).fill(7));
+      writeFileSync(join(dir, 'empty.raw'), '');
+      truncateSync(join(dir, 'empty.raw'), 64 << 20);
+      for (const target of ['full.raw', 'empty.raw']) {
+        await succeed(['convert', '-n', '-O', 'raw', 'sparse.qcow2', target], dir);
+        await qemuImg(['compare', '-f', 'qcow2', '-F', 'raw', 'sparse.qcow2', target], dir);
+        expect(statSync(join(dir, target)).blocks).toBeLessThan(16);
+      }
     }),
   );
 });

@@ -169,7 +169,9 @@ describe('files opened together', () => {
 
   test('what is no image is said as elsewhere', async () => {
     const vmdk = named('x.vmdk', new TextEncoder().encode('KDMV'.padEnd(512)));
-    await expect(openFiles(given(vmdk))).rejects.toThrow("'x.vmdk' is a vmdk image");
+    await expect(openFiles(given(vmdk))).rejects.toThrow(
+      "Could not open 'x.vmdk': it is a vmdk image",
+    );
   });
 });
 

@@ -93,7 +93,7 @@ function spokenText(place: PlaceInImage, kind: string, found: Inspection | undef
 }
 
 function heading(place: string, offset: number): HTMLElement {
-  return h('h3', {}, `${place} `, code(hex(offset)), h('small', {}, `${countText(offset)} bytes`));
+  return h('h3', {}, `${place} `, code(hex(offset)), h('small', {}, `byte ${countText(offset)}`));
 }
 
 function fileDetails(place: PlaceInImage, kind: string, length: number): HTMLElement[] {

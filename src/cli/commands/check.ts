@@ -3,7 +3,7 @@ import { fileResolver, openNamed } from '../../node/open-image.ts';
 import { openUnpacked } from '../../node/open-unpacked.ts';
 import { type CheckResult, check } from '../../operations/check.ts';
 import { type RepairMode, type RepairResult, repair } from '../../operations/repair.ts';
-import { shownName } from '../../storage/http-url.ts';
+import { couldNotOpen, shownName } from '../../storage/http-url.ts';
 import type { Arguments } from '../arguments.ts';
 import { inputImage } from '../common-options.ts';
 import type { Context } from '../context.ts';
@@ -18,6 +18,14 @@ const INCOMPLETE = 1;
 const CORRUPT = 2;
 const LEAKS = 3;
 const NO_CHECK = 63;
+
+/** Codes of errors that an image ends with before it is checked. */
+const OPENING: ReadonlySet<string> = new Set([
+  'NOT_QCOW2',
+  'UNSUPPORTED',
+  'MALFORMED',
+  'TOO_LARGE',
+]);
 
 /** `qcow2 check`: whether an image's metadata are consistent; `-r` repairs them. */
 export async function run(args: Arguments<'check'>, context: Context): Promise<number> {
@@ -39,7 +47,7 @@ export async function run(args: Arguments<'check'>, context: Context): Promise<n
     const signal = context.interruptible();
     return printRepair(await repair(storage, { ...options, mode, signal }), shown, context);
   } catch (error) {
-    if (!hasNoCheck(error)) throw error;
+    if (!hasNoCheck(error)) throw isOfOpening(error) ? couldNotOpen(error, path) : error;
     context.writeError('qcow2: This image format does not support checks\n');
     return NO_CHECK;
   } finally {
@@ -97,6 +105,11 @@ function statusOf({ checkErrors, corruptions, refusals, leaks }: CheckResult): n
   if (checkErrors > 0) return INCOMPLETE;
   if (corruptions > 0 || refusals > 0) return CORRUPT;
   return leaks > 0 ? LEAKS : SOUND;
+}
+
+/** What is wrong with a header says nothing of the file; with tables it does, in other words. */
+function isOfOpening(error: unknown): boolean {
+  return isQcow2Error(error) && OPENING.has(error.code);
 }
 
 function hasNoCheck(error: unknown): boolean {
