@@ -51,7 +51,8 @@ export {
   compare,
 } from './operations/compare.ts';
 export type { OperationControl } from './operations/control.ts';
-export { type ConvertOptions, convert } from './operations/convert.ts';
+export { convert } from './operations/convert.ts';
+export type { ConvertOptions } from './operations/convert-options.ts';
 export {
   type ConvertStreamOptions,
   convertStream,

@@ -1,6 +1,7 @@
 import { Qcow2Error } from '../errors.ts';
 import { Image } from '../image/image.ts';
-import { type ConvertOptions, convert } from '../operations/convert.ts';
+import { convert } from '../operations/convert.ts';
+import type { ConvertOptions } from '../operations/convert-options.ts';
 import { create } from '../operations/create.ts';
 import type { ImageTarget, WritableStorage } from '../operations/target.ts';
 import { MemoryStorage } from '../storage/memory.ts';

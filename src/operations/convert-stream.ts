@@ -7,13 +7,13 @@ import type { ChunkRecord } from '../image/target.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import { type ByteSource, ByteStream } from '../storage/byte-stream.ts';
 import { pacer, throwIfAborted } from './control.ts';
+import type { ConvertOptions } from './convert-options.ts';
 import {
   CHUNK_BYTES,
   type ChunkSource,
-  type ConvertOptions,
   ConvertStep,
   type ConvertStepOptions,
-} from './convert.ts';
+} from './convert-step.ts';
 import { DigestInOrder } from './disk-digest.ts';
 import { targetStorages, type WritableStorage } from './target.ts';
 

@@ -17,7 +17,7 @@ import { SequentialRefcounts } from '../image/sequential-refcounts.ts';
 import type { Turn } from '../image/target.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Source, WantedChunks } from './chunks.ts';
-import { CHUNK_BYTES, ConvertStep, type ConvertStepOptions } from './convert.ts';
+import { CHUNK_BYTES, ConvertStep, type ConvertStepOptions } from './convert-step.ts';
 import { FrontToBack } from './front-to-back.ts';
 import { type Piece, type PlannedStream, type StreamSteps, wholeClusters } from './stream-parts.ts';
 

@@ -1,10 +1,7 @@
 import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
-import {
-  type ChunkExecutor,
-  type Conversion,
-  ConvertStep,
-  inlineExecutor,
-} from '../operations/convert.ts';
+import { inlineExecutor } from '../operations/convert.ts';
+import type { ChunkExecutor, Conversion } from '../operations/convert-options.ts';
+import { ConvertStep } from '../operations/convert-step.ts';
 import { isCompressed, isRemote } from '../operations/fetch-ahead.ts';
 import { FileStorage } from '../storage/file.ts';
 import { DigestRing, DigestTaker } from './digest-ring.ts';

@@ -1,7 +1,7 @@
 import { workerData } from 'node:worker_threads';
 import { createKernel } from '../kernel/kernel.ts';
 import { Source } from '../operations/chunks.ts';
-import { ConvertStep } from '../operations/convert.ts';
+import { ConvertStep } from '../operations/convert-step.ts';
 import { isRemote } from '../operations/fetch-ahead.ts';
 import { FileStorage } from '../storage/file.ts';
 import { DigestRing } from './digest-ring.ts';

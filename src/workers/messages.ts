@@ -3,7 +3,7 @@ import type { ChunkRecord } from '../image/target.ts';
 import type { ChecksumAlgorithm } from '../node/disk-digest.ts';
 import type { InputCopy, NamedFiles } from '../node/open-image.ts';
 import type { DiskRange } from '../operations/chunks.ts';
-import type { ConvertStepOptions } from '../operations/convert.ts';
+import type { ConvertStepOptions } from '../operations/convert-step.ts';
 import type { HttpOptions } from '../storage/http.ts';
 import type { DigestRingState } from './digest-ring.ts';
 

@@ -2,7 +2,7 @@ import { workerData } from 'node:worker_threads';
 import { ALLOCATOR_SLOTS } from '../image/append-allocator.ts';
 import { createKernel } from '../kernel/kernel.ts';
 import { Source } from '../operations/chunks.ts';
-import { ConvertStep } from '../operations/convert.ts';
+import { ConvertStep } from '../operations/convert-step.ts';
 import { FrontToBack } from '../operations/front-to-back.ts';
 import type { PackedAt } from '../operations/stream-compressed.ts';
 import { openSource } from './input-files.ts';

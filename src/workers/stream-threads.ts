@@ -1,5 +1,5 @@
 import type { ChunkRecord } from '../image/target.ts';
-import { ConvertStep } from '../operations/convert.ts';
+import { ConvertStep } from '../operations/convert-step.ts';
 import {
   inlineStreamExecutor,
   nextChunk,

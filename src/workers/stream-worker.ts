@@ -1,7 +1,7 @@
 import { workerData } from 'node:worker_threads';
 import type { ChunkRecord } from '../image/target.ts';
 import { createKernel } from '../kernel/kernel.ts';
-import { ConvertStep } from '../operations/convert.ts';
+import { ConvertStep } from '../operations/convert-step.ts';
 import { StreamChunks, tellSize } from '../operations/convert-stream.ts';
 import { FileStorage } from '../storage/file.ts';
 import type { StreamedChunk, StreamStart } from './messages.ts';
