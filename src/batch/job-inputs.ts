@@ -37,7 +37,7 @@ export async function settledInputs(
 }
 
 /** Bytes of an input that comes packed kept in memory: what a thread takes besides stays within its share. */
-const KEPT_BYTES = 8 * 2 ** 20;
+const KEPT_BYTES = 2 ** 20;
 
 /** Where an input that comes packed is kept that is too large for memory: a worker may write nowhere else. */
 export function spillOf(target: string): { folder: string; memoryBytes: number } {

@@ -82,26 +82,6 @@ it('what is too large for memory is kept beside the target, for as long as the j
   expect(readFileSync(join(dir, 'large/large.raw')).equals(disk)).toBe(true);
 });
 
-it('packed inputs stay below the ceiling of memory, too', async () => {
-  const disk = Buffer.alloc(60 << 20, makeContent('random', 1 << 20, 4));
-  writeFileSync(join(dir, 'medium-disk'), disk);
-  const convert = ['convert', '-f', 'raw', '-O', 'qcow2', 'medium-disk', 'medium'];
-  await runOk('qemu-img', convert, dir);
-  const packed = gzipSync(readFileSync(join(dir, 'medium')), { level: 1 });
-  const inputs = ['a', 'b', 'c', 'd'].map((name) => `${name}.qcow2.gz`);
-  for (const input of inputs) writeFileSync(join(dir, input), packed);
-  const script = fileURLToPath(new URL('./peak-memory.mjs', import.meta.url));
-  const modules = ['local-runner', 'jobs'].map((name) => join(MAIN, `../../batch/${name}.js`));
-  for (const memory of [128, 256]) {
-    const options = { concurrency: 16, memory: memory << 20, verify: true };
-    const args = [script, ...modules, JSON.stringify(options), 'peak', ...inputs];
-    const { stdout } = await ended(startNode(args, dir));
-    const result = JSON.parse(stdout) as { succeeded: number; peak: number };
-    expect(result.succeeded).toBe(4);
-    expect(result.peak).toBeLessThanOrEqual(memory);
-  }
-}, 30_000);
-
 it('a target of a packed disk that is not what it must be does not appear', async () => {
   const digest = '0'.repeat(64);
   const job = {
