@@ -36,9 +36,12 @@ export async function settledInputs(
   return settled;
 }
 
+/** Bytes of an input that comes packed kept in memory: what a thread takes besides stays within its share. */
+const KEPT_BYTES = 2 ** 20;
+
 /** Where an input that comes packed is kept that is too large for memory: a worker may write nowhere else. */
-export function spillOf(target: string): { folder: string } {
-  return { folder: path.dirname(target) };
+export function spillOf(target: string): { folder: string; memoryBytes: number } {
+  return { folder: path.dirname(target), memoryBytes: KEPT_BYTES };
 }
 
 /** Whether it is a packed disk, which is unpacked while it is converted and not a file to read at will. */

@@ -46,10 +46,7 @@ const UNPACKERS: Record<Packing, (storage: Storage) => AsyncIterable<Uint8Array>
     const frames = wholeFrames(piecesOf(storage), storage.name ?? 'file');
     return through(frames, createZstdDecompress({ chunkSize: PIECE_BYTES }));
   },
-  xz(storage) {
-    const packed = Readable.toWeb(Readable.from(piecesOf(storage), { objectMode: false }));
-    return new (xzStream())(packed as ReadableStream<Uint8Array>);
-  },
+  xz: unxzed,
 };
 
 /** Several gzip files may follow one another, and zeros the last of them. */
@@ -69,7 +66,32 @@ function through(packed: AsyncIterable<Uint8Array>, unpacker: Transform): Transf
   return pipeline(Readable.from(packed, { objectMode: false }), unpacker, () => {});
 }
 
-type XzStream = new (packed: ReadableStream<Uint8Array>) => AsyncIterable<Uint8Array>;
+async function* unxzed(storage: Storage): AsyncGenerator<Uint8Array> {
+  const reader = new (xzStream())(webStream(piecesOf(storage))).getReader();
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+  } finally {
+    // Given up when all was unpacked and not yet taken, it fails.
+    await reader.cancel().catch(() => {});
+  }
+}
+
+/** Not `Readable.toWeb`: what it makes throws where nobody can catch it if it is given up as it ends. */
+function webStream(pieces: AsyncGenerator<Uint8Array>): ReadableStream<Uint8Array> {
+  const source = {
+    async pull(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
+      const { done, value } = await pieces.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    async cancel(): Promise<void> {
+      await pieces.return(undefined);
+    },
+  };
+  return new ReadableStream(source, { highWaterMark: 0 });
+}
+
+type XzStream = new (packed: ReadableStream<Uint8Array>) => ReadableStream<Uint8Array>;
 
 function xzStream(): XzStream {
   try {

@@ -33,15 +33,18 @@ export async function* eachSharedRange(
   for (let index = 0; index < header.l1Size; index++) {
     const offset = l2OffsetAt(entries, index);
     // A table that is not there is for those who read it to complain of.
-    if (offset === 0 || offset % clusterSize !== 0 || index * reach >= image.virtualSize) continue;
+    if (offset === 0 || offset % clusterSize !== 0 || offset >= storage.size) continue;
+    if (index * reach >= image.virtualSize) break;
     await step();
     const isTableShared = (entries.getUint32(index * 8) & COPIED) === 0;
     table.fill(0);
     await storage.read(offset, table);
     let start = -1;
     for (let at = 0; at <= clusterSize; at += stride) {
-      const isShared = at < clusterSize && isEntryShared(words, at, isTableShared);
       const guest = index * reach + (at / stride) * clusterSize;
+      // Entries behind the end of the disk stand for nothing.
+      const isEntry = at < clusterSize && guest < image.virtualSize;
+      const isShared = isEntry && isEntryShared(words, at, isTableShared);
       if (isShared && start < 0) start = guest;
       if (isShared || start < 0) continue;
       yield { start, length: guest - start };

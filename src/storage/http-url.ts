@@ -100,9 +100,9 @@ function hidesPath({ pathname }: URL): boolean {
   return /%(25)*(2f|5c|00)/i.test(pathname) || pathname.split('/').some(leadsUp);
 }
 
-/** Some servers cut a segment at its semicolon. */
+/** Some servers cut a segment at its semicolon; what is behind it may be no text that can be decoded. */
 function leadsUp(segment: string): boolean {
-  return /^\.\.(;|$)/.test(decoded(decoded(segment)));
+  return /^(\.|%(25)*2e){2}(;|%(25)*3b|$)/i.test(segment);
 }
 
 /**

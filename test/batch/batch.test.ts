@@ -1,6 +1,7 @@
 import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { BatchEvent, BatchSummary } from '../../src/batch/events.ts';
 import type { runBatch as RunBatch } from '../../src/batch/local-runner.ts';
@@ -306,10 +307,15 @@ describe('many images', () => {
     };
     const images = names.map((name) => `${name}.img`);
     const large = ['sparse.qcow2', 'huge.qcow2', 'long.img'];
+    const packed = ['a', 'b', 'c'].map((name) => `${name}.qcow2.gz`);
+    writeFileSync(join(dir, 'noise.raw'), makeContent('random', 50 * MIB, 9));
+    await runOk('qemu-img', ['convert', '-O', 'qcow2', 'noise.raw', 'noise.qcow2'], dir);
+    const bytes = gzipSync(readFileSync(join(dir, 'noise.qcow2')), { level: 1 });
+    for (const name of packed) writeFileSync(join(dir, name), bytes);
     expect(await peak({ concurrency: 2 }, ...images)).toBeLessThan(200);
     // The threads asked for would take more than the ceiling.
     for (const memory of [128, 256])
-      for (const inputs of [images, large]) {
+      for (const inputs of [images, large, packed]) {
         // Of the large ones one has a TiB of zeros.
         const checksum = inputs === large ? 'sha256-sparse' : 'sha256';
         const options = { concurrency: 16, memory: memory * MIB, checksum };

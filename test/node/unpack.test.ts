@@ -132,3 +132,22 @@ describe('bytes that are kept to be read in any order', () => {
     await expect(spillStorage(source, { signal })).rejects.toMatchObject({ code: 'ABORTED' });
   });
 });
+
+it('an xz file can be given up at any moment, also as it ends', async () => {
+  writeFileSync(join(folder, 'given-up'), makeContent('text', 1000));
+  await runOk('xz', ['-0', '-k', 'given-up'], folder);
+  const storage = new MemoryStorage(readFileSync(join(folder, 'given-up.xz')), 'given-up.xz');
+  const waits = [
+    () => Promise.resolve(),
+    () => new Promise<void>((resolve) => process.nextTick(resolve)),
+    () => new Promise<void>((resolve) => setImmediate(resolve)),
+  ];
+  for (const wait of waits)
+    for (let times = 0; times < 12; times++) {
+      const parts = unpacked(storage, 'xz');
+      expect((await parts.next()).done).toBe(false);
+      for (let i = 0; i < times; i++) await wait();
+      await parts.return(undefined);
+      await waits[2]!();
+    }
+});

@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Image } from '../../src/image/image.ts';
 import { SurveyPlan } from '../../src/image/plan.ts';
@@ -119,6 +120,27 @@ test('of a damaged image, the picture is what can be decoded, and where the dama
   expect(damage).toMatchObject({ code: 'BAD_ENTRY', details: { guestOffset: 4096 } });
   expect(damage?.message).toMatch(/^L2 entry at offset 0x\w+ of .*: host offset 0x5200 is not/);
   await expect(image.read(0, new Uint8Array(8192))).rejects.toThrow(damage?.message);
+});
+
+test('damage hides nothing of what is shared, and adds nothing to it', async () => {
+  await img('create -q -f qcow2 -o cluster_size=4k small.qcow2 3M');
+  await qemuIo('small.qcow2', ['write -P 1 0 4k', 'write -P 1 2M 4k'], folder);
+  await img('snapshot -c one small.qcow2');
+  const bytes = readFileSync(`${folder}/small.qcow2`);
+  const l1 = Number(bytes.readBigUInt64BE(40));
+  // The second table ends behind the disk: something stands there.
+  const table = Number(bytes.readBigUInt64BE(l1 + 8) & 0xffffffffffff00n);
+  bytes.writeBigUInt64BE(0x1000n, table + 511 * 8);
+  // Farther than a file can be long.
+  bytes.writeBigUInt64BE(0x0065000000000000n, l1);
+  await using image = await Image.open(new Uint8Array(bytes));
+  const { damage, sharedBytes } = await diskPicture(image);
+  expect(damage).toMatchObject({ message: expect.stringMatching(/^L1 entry/) });
+  expect(sharedBytes).toBe(4096);
+  const file = `${folder}/far.qcow2`;
+  writeFileSync(file, bytes);
+  await using opened = await openImage(file);
+  expect((await diskPicture(opened)).sharedBytes).toBe(4096);
 });
 
 test('a plan with damage in it is not read, whoever asks', async () => {
