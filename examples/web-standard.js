@@ -1,6 +1,5 @@
 // Nothing but what the web platform has: the same file runs in Deno, Node, a worker or a page.
-// There it would say `npm:qcow2` or `https://esm.sh/qcow2`, or an import map would know `qcow2`; here
-// the built module of this folder is meant.
+// In a project of its own it would say `qcow2`; here the built module of this folder is meant.
 //
 //   deno run examples/web-standard.js      node examples/web-standard.js
 import { check, convert, create, Image, MemoryStorage } from '../dist/index.js';

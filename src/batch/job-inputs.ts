@@ -1,12 +1,11 @@
 import * as path from 'node:path';
 import type { Kernel } from '../kernel/kernel.ts';
-import { mayBeStream } from '../node/once.ts';
 import { packingByName } from '../node/packing.ts';
 import { shownName } from '../storage/http-url.ts';
 import type { Storage } from '../storage/storage.ts';
 import { openSource } from '../workers/input-files.ts';
 import type { InputFiles } from '../workers/messages.ts';
-import { type SettledInputs, type SettleOptions, settleInputs } from '../workers/settle-inputs.ts';
+import { type SettleOptions, settleInputs } from '../workers/settle-inputs.ts';
 import type { FileIdentity } from './file-identity.ts';
 import type { BatchJob } from './jobs.ts';
 import { type Http, sourceIdentity, storageIdentity } from './source-identity.ts';
@@ -18,6 +17,15 @@ interface InputOptions extends Pick<SettleOptions, 'onKept'> {
   signal?: AbortSignal | undefined;
 }
 
+/** The inputs of a job as they can be read. */
+export interface JobInputs {
+  inputs: BatchJob['inputs'];
+  /** The only one is a packed raw disk, unpacked while it is converted: not a file to read at will. */
+  isStream: boolean;
+  /** Gives up what is kept of them. */
+  close: () => void;
+}
+
 /**
  * The inputs of a job. Those that come packed are kept unpacked if they are read more than once, or if it
  * is asked for what lies below them; not so a packed raw disk, which has nothing below and a digest.
@@ -26,14 +34,15 @@ interface InputOptions extends Pick<SettleOptions, 'onKept'> {
 export async function settledInputs(
   { inputs, target, checkSource = false, verify = false }: BatchJob,
   { identify = false, http, signal, onKept }: InputOptions,
-): Promise<Pick<SettledInputs, 'inputs' | 'close'>> {
-  if (!checkSource && !verify && !identify) return { inputs, close: () => {} };
+): Promise<JobInputs> {
+  // Read once, in whatever way.
+  if (!checkSource && !verify && !identify) return { inputs, isStream: false, close: () => {} };
   const onePass = inputs.length === 1 && packingByName(inputs[0]!.path) !== undefined;
   const spill = spillOf(target);
   const settled = await settleInputs({ inputs, http, signal, spill, onePass, onKept });
   // Converting begins at its first byte once more.
   await settled.stream?.close();
-  return settled;
+  return { ...settled, isStream: settled.stream !== undefined };
 }
 
 /** Bytes of an input that comes packed kept in memory: what a thread takes besides stays within its share. */
@@ -44,20 +53,15 @@ export function spillOf(target: string): { folder: string; memoryBytes: number }
   return { folder: path.dirname(target), memoryBytes: KEPT_BYTES };
 }
 
-/** Whether it is a packed disk, which is unpacked while it is converted and not a file to read at will. */
-export function isStream([input, ...others]: BatchJob['inputs']): boolean {
-  if (input === undefined || others.length > 0 || input.copy !== undefined) return false;
-  return mayBeStream(input.path);
-}
-
 /** All files that will be read; opening them finds what lies below the inputs. */
 export async function filesRead(
   files: InputFiles,
+  isStream: boolean,
   kernel: Kernel,
   signal: AbortSignal | undefined,
 ): Promise<FileIdentity[]> {
   const { inputs, http } = files;
-  if (isStream(inputs)) return [await sourceIdentity(inputs[0]!.path, { ...http, signal })];
+  if (isStream) return [await sourceIdentity(inputs[0]!.path, { ...http, signal })];
   const images = await openSource(files, kernel, signal);
   try {
     const storages = new Map<string, Storage>();

@@ -13,7 +13,7 @@ import type { InputFile, InputFiles } from '../workers/messages.ts';
 import type { ThreadOptions } from '../workers/worker-pool.ts';
 import type { JobChecksum, JobPhase, TargetFigures } from './events.ts';
 import { type FileIdentity, fileIdentity } from './file-identity.ts';
-import { filesRead, isStream, settledInputs, spillOf } from './job-inputs.ts';
+import { filesRead, settledInputs, spillOf } from './job-inputs.ts';
 import { type BatchJob, besideTarget, filesWritten } from './jobs.ts';
 import { allocatedBytes } from './schedule.ts';
 
@@ -110,6 +110,7 @@ class JobRun {
   readonly #steps: readonly JobPhase[];
   /** Of the job, kept if they come packed. */
   #inputs: readonly InputFile[];
+  #isStream = false;
   readonly #phases: JobResult['phases'] = {};
   #bytesVirtual = 0;
   #written = 0;
@@ -127,7 +128,11 @@ class JobRun {
   async run(): Promise<JobResult> {
     const report = this.#progressOf(this.#steps[0]!);
     const onKept = (done: number) => report(done, Number.POSITIVE_INFINITY);
-    const { inputs, close } = await settledInputs(this.#job, { ...this.#options, onKept });
+    const { inputs, isStream, close } = await settledInputs(this.#job, {
+      ...this.#options,
+      onKept,
+    });
+    this.#isStream = isStream;
     try {
       return await this.#runOn(inputs);
     } finally {
@@ -139,7 +144,9 @@ class JobRun {
     this.#inputs = inputs;
     const { identify, signal } = this.#options;
     const { converting } = this.#kernels;
-    const sources = identify ? await filesRead(this.#files, converting, signal) : [];
+    const sources = identify
+      ? await filesRead(this.#files, this.#isStream, converting, signal)
+      : [];
     converting.reset();
     const bytesSource = allocatedBytes(inputs.map(({ path }) => path));
     if (this.#job.checkSource) await this.#timed('check', () => this.#checkSource());
@@ -159,7 +166,7 @@ class JobRun {
   /** Of the digest of the disk as it is read: asked for, or all that a stream leaves to verify by. */
   get #algorithm(): ChecksumAlgorithm | undefined {
     const { checksum, verify } = this.#job;
-    return checksum ?? (verify && isStream(this.#inputs) ? 'sha256-sparse' : undefined);
+    return checksum ?? (verify && this.#isStream ? 'sha256-sparse' : undefined);
   }
 
   /** The inputs, and how they are opened. */
@@ -194,7 +201,7 @@ class JobRun {
 
   async #checkSource(): Promise<void> {
     const { inputs, allowExternal, share, http } = this.#files;
-    if (isStream(inputs)) return; // a raw disk
+    if (this.#isStream) return; // a raw disk
     const onProgress = this.#progressOf('check');
     for (const { path, snapshot: _, ...named } of inputs) {
       const options = { ...named, allowExternal, share, http };
@@ -272,7 +279,7 @@ class JobRun {
   }
 
   async #verify(written: WrittenTarget): Promise<void> {
-    const problem = await (isStream(this.#inputs)
+    const problem = await (this.#isStream
       ? this.#differenceFromStream(written)
       : this.#inputs.length === 1
         ? this.#difference(written)

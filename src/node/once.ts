@@ -75,11 +75,6 @@ class PackedBytes implements Storage {
   }
 }
 
-/** Whether a name may lead to a stream, by itself: what it leads to cannot be read twice. */
-export function mayBeStream(name: string): boolean {
-  return descriptorOf(name) !== undefined || packingByName(name) !== undefined;
-}
-
 async function* closing(
   pieces: AsyncIterable<Uint8Array>,
   storage: Storage,
